@@ -1,0 +1,1 @@
+//! The bbolt file format: reading a committed tree, writing the next one, proving one sound.

@@ -1,0 +1,2 @@
+//! The `boltfs` command; all of it lives in the library.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Staged edits over a snapshot.

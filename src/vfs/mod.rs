@@ -1,0 +1,1 @@
+//! What a file system does, in kernel words, by inode number; knows nothing of FUSE.
