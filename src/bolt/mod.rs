@@ -1,1 +1,21 @@
 //! The bbolt file format: reading a committed tree, writing the next one, proving one sound.
+//!
+//! Floors, lower first: typed views of bytes ([`page`], [`meta`], [`bucket`], [`freelist`]); the
+//! seam to the disk ([`file`]); reading ([`Snapshot`], [`Cursor`]), writing and checking.
+
+pub mod bucket;
+pub mod cursor;
+pub mod error;
+pub mod file;
+pub mod freelist;
+pub mod meta;
+pub mod page;
+pub mod snapshot;
+
+pub use bucket::BucketRef;
+pub use cursor::Cursor;
+pub use error::{Damage, Error, OpenError, Result};
+pub use file::{DbFile, Disk, Map};
+pub use meta::{Meta, Metas};
+pub use page::Element;
+pub use snapshot::{Bucket, OpenOptions, Snapshot};

@@ -1,0 +1,158 @@
+//! A walk over the elements of one bucket, in key order, with an explicit stack.
+//!
+//! A damaged page ends nothing but its own subtree: the cursor answers the error once and goes on
+//! behind it, so that a listing shows all that can still be read.
+//!
+//! In a sound bucket keys ascend. Where one does not, the page order is followed all the same, but
+//! no element is answered twice: one that a look-up reaches by another path (a page with two
+//! parents, a stale copy) is passed over.
+
+use super::error::{Damage, Error, Result};
+use super::page::{Element, Page};
+use super::snapshot::{Bucket, MAX_LEVELS};
+
+/// An iterator over the elements of a bucket, sub-buckets among them.
+pub struct Cursor<'a> {
+    bucket: Bucket<'a>,
+    /// The path from the root page: each page with the index of its next element.
+    stack: Vec<(Page<'a>, usize)>,
+    /// The greatest key answered so far.
+    greatest: &'a [u8],
+    /// Pages that may still be entered: a sound bucket has no more than the database has pages,
+    /// a damaged one could lead through the same pages for ever.
+    budget: u64,
+    /// An error met while seeking, answered by the first `next`.
+    failed: Option<Error>,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first element of `bucket`.
+    pub fn first(bucket: Bucket<'a>) -> Cursor<'a> {
+        let mut cursor = Cursor {
+            bucket,
+            stack: Vec::with_capacity(4),
+            greatest: &[],
+            budget: bucket.snapshot().meta().hwm,
+            failed: None,
+        };
+        match bucket.root_page() {
+            Ok(page) => cursor.stack.push((page, 0)),
+            Err(e) => cursor.failed = Some(e),
+        }
+        cursor
+    }
+
+    /// Before the first element of `bucket` whose key is not less than `key`.
+    pub fn seek(bucket: Bucket<'a>, key: &[u8]) -> Cursor<'a> {
+        let mut cursor = Cursor::first(bucket);
+        cursor.failed = cursor.failed.take().or_else(|| cursor.descend(key).err());
+        cursor
+    }
+
+    /// Behind `element`, which a cursor over `bucket` has answered: where a listing goes on.
+    pub fn after(bucket: Bucket<'a>, element: &Element<'a>) -> Cursor<'a> {
+        let mut cursor = Cursor::seek(bucket, element.key);
+        if let Some(Ok(found)) = cursor.next()
+            && found.offset == element.offset
+        {
+            return cursor;
+        }
+        // Keys out of order: only a walk from the start finds the place.
+        let mut cursor = Cursor::first(bucket);
+        let passed = |e: Result<Element<'_>>| e.is_ok_and(|e| e.offset == element.offset);
+        cursor.by_ref().any(passed);
+        cursor
+    }
+
+    fn descend(&mut self, key: &[u8]) -> Result<()> {
+        while let Some((page, next)) = self.stack.last_mut() {
+            if page.is_leaf() {
+                *next = page.search(key)?.unwrap_or_else(|index| index);
+                break;
+            }
+            let index = page.child_for(key)?;
+            *next = index + 1;
+            let child = page.child(index)?.pgid;
+            self.enter(child)?;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, pgid: u64) -> Result<()> {
+        if self.stack.iter().any(|(page, _)| page.pgid() == pgid) {
+            return Err(Error::page(pgid, Damage::Cycle));
+        }
+        if self.stack.len() >= MAX_LEVELS {
+            return Err(Error::page(pgid, Damage::TooDeep));
+        }
+        if self.budget == 0 {
+            self.stack.clear();
+            return Err(Error::page(pgid, Damage::Cycle));
+        }
+        self.budget -= 1;
+        self.stack.push((self.bucket.snapshot().page(pgid)?, 0));
+        Ok(())
+    }
+
+    /// The next element in page order.
+    fn step(&mut self) -> Option<Result<Element<'a>>> {
+        if let Some(e) = self.failed.take() {
+            return Some(Err(e));
+        }
+        loop {
+            let (page, next) = self.stack.last_mut()?;
+            if *next >= page.count() {
+                self.stack.pop();
+                continue;
+            }
+            let index = *next;
+            *next += 1;
+            if page.is_leaf() {
+                return Some(page.leaf(index));
+            }
+            let entered = page.child(index).and_then(|child| self.enter(child.pgid));
+            if let Err(e) = entered {
+                return Some(Err(e));
+            }
+        }
+    }
+
+    /// A look-up of `key` finds it, and not where this cursor stands.
+    fn found_elsewhere(&self, key: &[u8]) -> bool {
+        let mut other = Cursor::seek(self.bucket, key);
+        let Some(Ok(found)) = other.step() else {
+            return false;
+        };
+        let place = |c: &Cursor<'a>| -> Vec<_> {
+            c.stack
+                .iter()
+                .map(|(page, next)| (page.pgid(), *next))
+                .collect()
+        };
+        found.key == key && place(self) != place(&other)
+    }
+
+    /// The leaf page of the element that the last `next` answered, and its index there.
+    pub fn position(&self) -> Option<(Page<'a>, usize)> {
+        let &(page, next) = self.stack.last()?;
+        Some((page, next.checked_sub(1)?))
+    }
+}
+
+impl<'a> Iterator for Cursor<'a> {
+    type Item = Result<Element<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let answer = self.step()?;
+            if let Ok(element) = &answer {
+                if element.key > self.greatest {
+                    self.greatest = element.key;
+                } else if self.found_elsewhere(element.key) {
+                    continue;
+                }
+            }
+            return Some(answer);
+        }
+    }
+}
