@@ -10,6 +10,7 @@ pub mod file;
 pub mod freelist;
 pub mod meta;
 pub mod page;
+pub mod pageset;
 pub mod snapshot;
 
 pub use bucket::BucketRef;
@@ -18,4 +19,5 @@ pub use error::{Damage, Error, OpenError, Result};
 pub use file::{DbFile, Disk, Map};
 pub use meta::{Meta, Metas};
 pub use page::Element;
+pub use pageset::PageSet;
 pub use snapshot::{Bucket, OpenOptions, Snapshot};
