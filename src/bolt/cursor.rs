@@ -4,8 +4,10 @@
 //! behind it, so that a listing shows all that can still be read.
 //!
 //! In a sound bucket keys ascend. Where one does not, the page order is followed all the same, but
-//! no element is answered twice: one that a look-up reaches by another path (a page with two
-//! parents, a stale copy) is passed over.
+//! no key is answered twice: from there on the keys are remembered, and one that came before (from a
+//! page with two parents, a stale copy, a damaged key) is passed over.
+
+use std::collections::HashSet;
 
 use super::error::{Damage, Error, Result};
 use super::page::{Element, Page};
@@ -16,8 +18,10 @@ pub struct Cursor<'a> {
     bucket: Bucket<'a>,
     /// The path from the root page: each page with the index of its next element.
     stack: Vec<(Page<'a>, usize)>,
-    /// The greatest key answered so far.
+    /// The last key answered, and the greatest, while they ascend.
     greatest: &'a [u8],
+    /// The keys answered so far, from the first on that did not ascend.
+    answered: Option<HashSet<&'a [u8]>>,
     /// Pages that may still be entered: a sound bucket has no more than the database has pages,
     /// a damaged one could lead through the same pages for ever.
     budget: u64,
@@ -32,6 +36,7 @@ impl<'a> Cursor<'a> {
             bucket,
             stack: Vec::with_capacity(4),
             greatest: &[],
+            answered: None,
             budget: bucket.snapshot().meta().hwm,
             failed: None,
         };
@@ -117,19 +122,21 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A look-up of `key` finds it, and not where this cursor stands.
-    fn found_elsewhere(&self, key: &[u8]) -> bool {
-        let mut other = Cursor::seek(self.bucket, key);
-        let Some(Ok(found)) = other.step() else {
-            return false;
-        };
-        let place = |c: &Cursor<'a>| -> Vec<_> {
-            c.stack
-                .iter()
-                .map(|(page, next)| (page.pgid(), *next))
-                .collect()
-        };
-        found.key == key && place(self) != place(&other)
+    /// The page numbers and indexes that lead to where this cursor stands.
+    fn place(&self) -> impl Iterator<Item = (u64, usize)> {
+        self.stack.iter().map(|(page, next)| (page.pgid(), *next))
+    }
+
+    /// The keys of the bucket in front of the element that the last `step` answered.
+    fn keys_before(&self) -> HashSet<&'a [u8]> {
+        let mut keys = HashSet::new();
+        let mut walk = Cursor::first(self.bucket);
+        while let Some(answer) = walk.step()
+            && !walk.place().eq(self.place())
+        {
+            keys.extend(answer.map(|element| element.key));
+        }
+        keys
     }
 
     /// The leaf page of the element that the last `next` answered, and its index there.
@@ -146,10 +153,16 @@ impl<'a> Iterator for Cursor<'a> {
         loop {
             let answer = self.step()?;
             if let Ok(element) = &answer {
-                if element.key > self.greatest {
+                if self.answered.is_none() && element.key > self.greatest {
                     self.greatest = element.key;
-                } else if self.found_elsewhere(element.key) {
-                    continue;
+                } else {
+                    let before = self.answered.take();
+                    let mut keys = before.unwrap_or_else(|| self.keys_before());
+                    let is_new = keys.insert(element.key);
+                    self.answered = Some(keys);
+                    if !is_new {
+                        continue;
+                    }
                 }
             }
             return Some(answer);

@@ -284,7 +284,7 @@ impl<'a> Bucket<'a> {
     /// The element with this key.
     ///
     /// A miss is answered `None` only if the keys on the way there are in order; on a page where
-    /// they are not, the leaf is searched from end to end.
+    /// they are not, or one cannot be read, the leaf is searched from end to end.
     ///
     /// # Errors
     /// [`Error::Page`] where a page on the way is damaged.
@@ -293,15 +293,17 @@ impl<'a> Bucket<'a> {
         let mut unsorted = Ok(());
         for _ in 0..MAX_LEVELS {
             if page.is_leaf() {
-                if let Ok(index) = page.search(key)? {
+                let found = page.search(key);
+                if let Ok(Ok(index)) = found {
                     return page.leaf(index).map(Some);
                 }
-                if let Err(e) = page.verify_order() {
+                // One damaged element must not hide the sound ones beside it.
+                if let Err(e) = found.map(|_| ()).and_then(|()| page.verify_order()) {
                     unsorted = Err(e);
                     for index in 0..page.count() {
-                        let element = page.leaf(index)?;
-                        if element.key == key {
-                            return Ok(Some(element));
+                        match page.leaf(index) {
+                            Ok(element) if element.key == key => return Ok(Some(element)),
+                            _ => {}
                         }
                     }
                 }

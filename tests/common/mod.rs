@@ -1,13 +1,16 @@
 //! What the tests share: the real bbolt as an oracle, databases as plain nested maps, temporary directories, seeds.
 
 // Each test binary compiles this module for itself and uses its own part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
+pub mod fixture;
 pub mod oracle;
+pub mod read;
 pub mod rng;
 pub mod temp;
 pub mod tree;
 
+pub use fixture::Fixture;
 pub use oracle::{Bulk, Options, Oracle};
 pub use rng::Rng;
 pub use temp::TempDir;
