@@ -1,1 +1,268 @@
 //! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use log::LevelFilter;
+
+use crate::session::{self, Failure, MountRequest, NotLive, Options};
+
+/// Everything went well, and what was to be committed is committed.
+pub const SUCCESS: u8 = 0;
+/// Nothing was mounted; or the commit failed; or `check` found errors.
+pub const FAILURE: u8 = 1;
+/// The command line was not understood.
+pub const USAGE: u8 = 2;
+
+const STORY: &str = "\
+Mount, edit, unmount: all edits are committed in one transaction, or none.
+
+    boltfs db mnt/
+    grep -l isLearner mnt/members/*
+    rm mnt/members/920c1b791dddb17e
+    boltfs umount mnt";
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong usage.";
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "boltfs",
+    version,
+    about = "Mount a bbolt database (etcd, containerd, Consul, Vault, …) as a directory tree",
+    before_help = STORY,
+    after_help = EXIT_STATUS,
+    override_usage = "boltfs [OPTIONS] DB MOUNTPOINT\n       boltfs umount [--discard] MOUNTPOINT",
+    help_template = "{about}.\n{before-help}\n{usage-heading} {usage}\n\n{all-args}\n{after-help}",
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    subcommand_value_name = "COMMAND",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// The database file
+    #[arg(value_name = "DB", required = true, hide = true)]
+    database: Option<PathBuf>,
+
+    /// The directory to mount it on
+    #[arg(value_name = "MOUNTPOINT", required = true, hide = true)]
+    point: Option<PathBuf>,
+
+    /// Stay in the foreground; Ctrl-C unmounts and commits
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// Look only: shared lock, no changes
+    #[arg(short, long)]
+    read_only: bool,
+
+    /// Make a new, empty database first
+    #[arg(long, conflicts_with = "read_only")]
+    create: bool,
+
+    /// Show and store values as they are (no JSON indenting)
+    #[arg(long)]
+    raw: bool,
+
+    /// Wait for the database's lock
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    wait: u64,
+
+    /// Options as mount(8) passes them: ro, allow_other, raw, …
+    #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
+    options: Vec<String>,
+
+    /// Say more (twice: every request)
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
+
+    /// This is the process that serves.
+    #[arg(long, hide = true)]
+    serving: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Commit what was edited and unmount
+    Umount {
+        /// Where the database is mounted
+        #[arg(value_name = "MOUNTPOINT")]
+        point: PathBuf,
+
+        /// Drop what was edited instead
+        #[arg(long)]
+        discard: bool,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == session::SERVING)
+    {
+        session::leave_callers_files();
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    log_to_stderr(cli.verbose);
+    ExitCode::from(match dispatch(cli) {
+        Ok(status) => status,
+        Err(failure) => {
+            say(&failure);
+            FAILURE
+        }
+    })
+}
+
+fn usage(e: &clap::Error) -> ExitCode {
+    let _ = e.print();
+    match e.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(SUCCESS),
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn say(message: &impl std::fmt::Display) {
+    // Standard error may be a terminal that has been closed.
+    let _ = writeln!(std::io::stderr(), "boltfs: {message}");
+}
+
+fn dispatch(cli: Cli) -> session::Result<u8> {
+    match cli.command {
+        Some(Command::Umount { point, discard }) => {
+            let report = session::umount(&point, discard)?;
+            say(&report.message);
+            Ok(report.exit_status())
+        }
+        None => mount(cli),
+    }
+}
+
+fn mount(cli: Cli) -> session::Result<u8> {
+    let mut options = Options::default();
+    for list in &cli.options {
+        if let Err(session::UnknownOption(option)) = options.add(list) {
+            let e = Cli::command().error(
+                ErrorKind::InvalidValue,
+                format!("unknown mount option '{option}'"),
+            );
+            let _ = e.print();
+            return Ok(USAGE);
+        }
+    }
+    let (Some(database), Some(point)) = (cli.database, cli.point) else {
+        return Err(Failure::new("no database given", "See boltfs --help"));
+    };
+    if !cli.foreground && !cli.serving {
+        return Ok(match session::start_in_background() {
+            Ok(()) => SUCCESS,
+            Err(NotLive::Told(status)) => status,
+            Err(NotLive::Failed(failure)) => return Err(failure),
+        });
+    }
+    let report = session::run(&MountRequest {
+        database,
+        point,
+        create: cli.create,
+        read_only: cli.read_only || options.read_only,
+        no_exec: options.no_exec,
+        allow: options.allow,
+        raw: cli.raw || options.raw,
+        wait: Duration::from_secs(cli.wait),
+        in_background: cli.serving,
+    })?;
+    Ok(report.exit_status())
+}
+
+/// Log lines read like our other messages; `RUST_LOG` decides over `-v`.
+fn log_to_stderr(verbose: u8) {
+    let mut builder = env_logger::Builder::new();
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Debug,
+    };
+    builder
+        .filter_level(LevelFilter::Warn)
+        .filter_module("boltfs", level);
+    if verbose > 1 {
+        builder.filter_module("fuser", level);
+    }
+    builder.parse_default_env();
+    builder.format(|out, record| match record.level() {
+        log::Level::Warn => writeln!(out, "boltfs: warning: {}", record.args()),
+        log::Level::Info => writeln!(out, "boltfs: {}", record.args()),
+        level => {
+            let level = level.as_str().to_lowercase();
+            writeln!(
+                out,
+                "boltfs: {level}: {}: {}",
+                record.target(),
+                record.args()
+            )
+        }
+    });
+    builder.init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_screen() {
+        let help = Cli::command().term_width(80).render_help().to_string();
+        assert!(help.contains("boltfs db mnt/\n"), "{help}");
+        assert!(
+            help.lines().count() <= 40,
+            "{} lines:\n{help}",
+            help.lines().count()
+        );
+        assert!(
+            help.lines().all(|line| line.chars().count() <= 80),
+            "{help}"
+        );
+    }
+
+    fn parse(args: &str) -> Cli {
+        Cli::try_parse_from(args.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn a_database_may_have_the_name_of_a_command() {
+        let cli = parse("boltfs ./umount mnt");
+        assert!(cli.command.is_none());
+        assert_eq!(cli.database.unwrap(), PathBuf::from("./umount"));
+        assert!(parse("boltfs umount mnt").command.is_some());
+        assert_eq!(
+            parse("boltfs db umount").point.unwrap(),
+            PathBuf::from("umount")
+        );
+    }
+
+    #[test]
+    fn options_may_come_last_as_mount_gives_them() {
+        let cli = parse("boltfs db mnt -o ro,allow_other,dev,suid");
+        assert_eq!(cli.options, ["ro,allow_other,dev,suid"]);
+    }
+}

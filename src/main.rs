@@ -1,2 +1,7 @@
 //! The `boltfs` command; all of it lives in the library.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boltfs::cli::run()
+}

@@ -1,1 +1,31 @@
-//! The life of one mount.
+//! The life of one mount: lock, mount, background, signals, unmount, commit, report.
+//!
+//! The order matters, and is this everywhere: what can be refused is refused before anything is
+//! mounted; the session with the kernel has ended (or the store is sealed) before the commit
+//! starts; the lock on the database is held until the commit is over; whoever waits is told after
+//! the lock is free.
+
+mod background;
+mod commit;
+mod control;
+mod database;
+mod failure;
+mod lock;
+mod mount;
+mod mountinfo;
+mod mountpoint;
+mod options;
+mod process;
+mod serve;
+mod signals;
+mod tiny;
+mod umount;
+
+pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_background};
+pub use commit::{Counts, Outcome, Report, Store};
+pub use failure::{Failure, Result};
+pub use mount::Allow;
+pub use options::{Options, UnknownOption};
+pub use umount::umount;
+
+pub use serve::{MountRequest, run};

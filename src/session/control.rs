@@ -1,0 +1,428 @@
+//! The conversation between the process that serves a mount and the commands that ask it
+//! something: `boltfs umount` and its kin.
+//!
+//! The process listens on an abstract Unix socket named after the device number of its mount,
+//! which the asking command finds in the table of mounts without touching the mount. Each side
+//! looks at the other's user: the process answers its own user and root, the command believes
+//! only the user who mounted, and root.
+//!
+//! Both speak in lines of JSON: requests `{"request": "wait", "discard": false}`, answers
+//! `{"serving": {...}}`, `{"report": {...}}`, `{"error": "..."}`.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::commit::Report;
+use super::mountinfo::{Device, Mount};
+
+/// The longest request taken.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// How long a slow reader may keep us from ending.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long to wait for a process that served the same device number before us, and is about to
+/// let go of its name.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
+
+fn address(device: Device) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("boltfs/{device}"))
+}
+
+fn peer_user(stream: &UnixStream) -> io::Result<u32> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid())
+}
+
+fn send(stream: &mut UnixStream, message: &Value) -> io::Result<()> {
+    stream.write_all(format!("{message}\n").as_bytes())
+}
+
+/// What the session does on request.
+pub trait Respond: Send + Sync {
+    /// What is served, for the answer to `wait`: an object.
+    fn serving(&self) -> Value;
+
+    /// The asking command has unmounted: the session is about to end.
+    fn unmounted(&self);
+}
+
+struct Waiter {
+    number: u64,
+    stream: UnixStream,
+    discard: bool,
+}
+
+struct Shared {
+    waiters: Mutex<Vec<Waiter>>,
+    respond: Box<dyn Respond>,
+}
+
+/// The listening side.
+pub struct Server {
+    listener: Arc<UnixListener>,
+    acceptor: JoinHandle<()>,
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// Listens for commands about the mount with this device number.
+    ///
+    /// # Errors
+    /// When the name is taken or no thread can be started.
+    pub fn start(device: Device, respond: Box<dyn Respond>) -> io::Result<Server> {
+        let listener = Arc::new(bind(device)?);
+        let shared = Arc::new(Shared {
+            waiters: Mutex::default(),
+            respond,
+        });
+        let acceptor = {
+            let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
+            thread::Builder::new()
+                .name("control".to_owned())
+                .spawn(move || accept_each(&listener, &shared))?
+        };
+        Ok(Server {
+            listener,
+            acceptor,
+            shared,
+        })
+    }
+
+    /// Takes no more commands, frees the name, and returns those that wait for the report.
+    pub fn end(self) -> Waiters {
+        // Connections already made are still accepted; a later one is refused at once.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Read);
+        let _ = self.acceptor.join();
+        Waiters(std::mem::take(&mut *self.shared.waiters.lock()))
+    }
+}
+
+fn bind(device: Device) -> io::Result<UnixListener> {
+    let address = address(device)?;
+    let give_up = Instant::now() + NAME_TIMEOUT;
+    loop {
+        match UnixListener::bind_addr(&address) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && Instant::now() < give_up => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn accept_each(listener: &UnixListener, shared: &Arc<Shared>) {
+    let mut number = 0;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                number += 1;
+                let shared = Arc::clone(shared);
+                let serve = move || {
+                    if let Err(e) = converse(&stream, number, &shared) {
+                        log::debug!("control connection {number}: {e}");
+                    }
+                    shared
+                        .waiters
+                        .lock()
+                        .retain(|waiter| waiter.number != number);
+                };
+                if let Err(e) = thread::Builder::new()
+                    .name("control".to_owned())
+                    .spawn(serve)
+                {
+                    log::warn!("cannot answer a command: {e}");
+                }
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => return,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                // Such as too many open files: worth another try, not a busy loop.
+                log::warn!("cannot answer a command: {e}");
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+}
+
+fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()> {
+    let user = peer_user(stream)?;
+    if user != 0 && user != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other(format!("refused user {user}")));
+    }
+    stream.set_write_timeout(Some(SEND_TIMEOUT))?;
+    let mut answers = stream.try_clone()?;
+    let mut requests = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if (&mut requests).take(LONGEST_REQUEST).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let request: Value = serde_json::from_str(&line)?;
+        match request["request"].as_str() {
+            Some("wait") => {
+                let waiter = Waiter {
+                    number,
+                    stream: stream.try_clone()?,
+                    discard: request["discard"].as_bool().unwrap_or(false),
+                };
+                // Registered before the answer: whoever has it may unmount at once.
+                let mut waiters = shared.waiters.lock();
+                waiters.retain(|waiter| waiter.number != number);
+                waiters.push(waiter);
+                send(
+                    &mut answers,
+                    &json!({ "serving": shared.respond.serving() }),
+                )?;
+            }
+            Some("unmounted") => shared.respond.unmounted(),
+            _ => send(&mut answers, &json!({ "error": "no such request" }))?,
+        }
+    }
+}
+
+/// The commands that wait for the end.
+pub struct Waiters(Vec<Waiter>);
+
+impl Waiters {
+    /// Whether one of them asked to drop the edits.
+    pub fn want_discard(&self) -> bool {
+        self.0.iter().any(|waiter| waiter.discard)
+    }
+
+    /// Tells all of them what became of the edits. Returns whether anybody heard it.
+    pub fn tell(self, report: &Report) -> bool {
+        let message = json!({
+            "report": { "failed": report.failed, "message": report.message }
+        });
+        let mut heard = false;
+        for mut waiter in self.0 {
+            heard |= send(&mut waiter.stream, &message).is_ok();
+        }
+        heard
+    }
+}
+
+/// Why no conversation with the serving process came about.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// Nobody listens.
+    Nobody,
+    /// Somebody listens who has no right to.
+    Impostor {
+        /// Its user.
+        user: u32,
+    },
+    /// Another reason.
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unreachable {
+    fn from(e: io::Error) -> Self {
+        Unreachable::Io(e)
+    }
+}
+
+/// The asking side.
+pub struct Client {
+    requests: UnixStream,
+    answers: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the process that serves `mount`.
+    ///
+    /// # Errors
+    /// When there is none, or it is not the mount's owner's.
+    pub fn connect(mount: &Mount) -> Result<Client, Unreachable> {
+        let stream =
+            UnixStream::connect_addr(&address(mount.device)?).map_err(|e| match e.kind() {
+                io::ErrorKind::ConnectionRefused => Unreachable::Nobody,
+                _ => Unreachable::Io(e),
+            })?;
+        let user = peer_user(&stream)?;
+        if user != 0 && Some(user) != mount.user_id() {
+            return Err(Unreachable::Impostor { user });
+        }
+        Ok(Client {
+            requests: stream.try_clone()?,
+            answers: BufReader::new(stream),
+        })
+    }
+
+    /// Asks to be told the report when the mount has ended, and to drop the edits then if
+    /// `discard`. Returns once the process knows.
+    ///
+    /// # Errors
+    /// When the conversation broke off.
+    pub fn wait(&mut self, discard: bool) -> io::Result<()> {
+        send(
+            &mut self.requests,
+            &json!({ "request": "wait", "discard": discard }),
+        )?;
+        let answer = self.answer()?;
+        match answer.get("serving") {
+            Some(_) => Ok(()),
+            None => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Says that the mount was taken out of the directory tree.
+    pub fn unmounted(&mut self) {
+        // Only a hint: a process that has ended already does not read it.
+        let _ = send(&mut self.requests, &json!({ "request": "unmounted" }));
+    }
+
+    /// The report, as soon as there is one.
+    ///
+    /// # Errors
+    /// When the process ended without one.
+    pub fn report(&mut self) -> io::Result<Report> {
+        let answer = self.answer()?;
+        let report = &answer["report"];
+        match (report["failed"].as_bool(), report["message"].as_str()) {
+            (Some(failed), Some(message)) => Ok(Report {
+                failed,
+                message: message.to_owned(),
+            }),
+            _ => Err(unexpected(&answer)),
+        }
+    }
+
+    fn answer(&mut self) -> io::Result<Value> {
+        let mut line = String::new();
+        if self.answers.read_line(&mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(serde_json::from_str(&line)?)
+    }
+}
+
+fn unexpected(answer: &Value) -> io::Error {
+    io::Error::other(format!("unexpected answer {answer}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    struct Plain(Arc<AtomicBool>);
+
+    impl Respond for Plain {
+        fn serving(&self) -> Value {
+            json!({ "pid": 1 })
+        }
+        fn unmounted(&self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// A mount with a device number that no file system has.
+    fn mount(minor: u32) -> Mount {
+        let user = nix::unistd::geteuid();
+        Mount {
+            id: 0,
+            device: Device {
+                major: 4000 + std::process::id(),
+                minor,
+            },
+            point: PathBuf::new(),
+            fstype: String::new(),
+            source: PathBuf::new(),
+            super_options: format!("rw,user_id={user}"),
+        }
+    }
+
+    fn start(mount: &Mount) -> (Server, Arc<AtomicBool>) {
+        let unmounted = Arc::new(AtomicBool::default());
+        let server = Server::start(mount.device, Box::new(Plain(Arc::clone(&unmounted)))).unwrap();
+        (server, unmounted)
+    }
+
+    #[test]
+    fn who_waits_is_told_and_the_name_is_free_again() {
+        let mount = mount(1);
+        let (server, unmounted) = start(&mount);
+        let mut plain = Client::connect(&mount).unwrap();
+        plain.wait(false).unwrap();
+        let mut discarding = Client::connect(&mount).unwrap();
+        discarding.wait(true).unwrap();
+        plain.unmounted();
+        let _idle = Client::connect(&mount).unwrap();
+
+        let waiters = server.end();
+        assert!(matches!(Client::connect(&mount), Err(Unreachable::Nobody)));
+        start(&mount).0.end();
+        assert!(waiters.want_discard());
+        let report = Report {
+            failed: true,
+            message: "a\nb \"c\"".to_owned(),
+        };
+        assert!(waiters.tell(&report));
+        assert_eq!(plain.report().unwrap(), report);
+        assert_eq!(discarding.report().unwrap(), report);
+        assert!(unmounted.load(Ordering::SeqCst));
+    }
+
+    #[test]
+    fn who_goes_away_no_longer_decides() {
+        let mount = mount(2);
+        let (server, _) = start(&mount);
+        let mut client = Client::connect(&mount).unwrap();
+        client.wait(true).unwrap();
+        drop(client);
+        let gone = Instant::now() + Duration::from_secs(10);
+        while !server.shared.waiters.lock().is_empty() {
+            assert!(
+                Instant::now() < gone,
+                "still waiting for a closed connection"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!server.end().want_discard());
+    }
+
+    #[test]
+    fn nonsense_is_answered_with_an_error_and_an_end_without_report_is_one() {
+        let mount = mount(3);
+        let (server, _) = start(&mount);
+        let mut client = Client::connect(&mount).unwrap();
+        send(&mut client.requests, &json!({ "request": "dance" })).unwrap();
+        assert_eq!(
+            client.answer().unwrap(),
+            json!({ "error": "no such request" })
+        );
+        client.wait(false).unwrap();
+        let waiters = server.end();
+        client.requests.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(waiters);
+        assert_eq!(
+            client.report().unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
+    }
+
+    #[test]
+    fn a_server_of_another_user_is_not_believed() {
+        let mut mount = mount(4);
+        let (server, _) = start(&mount);
+        mount.super_options = "rw,user_id=12345".to_owned();
+        let result = Client::connect(&mount);
+        // Root is believed by everybody.
+        match nix::unistd::geteuid().as_raw() {
+            0 => assert!(result.is_ok()),
+            me => assert!(matches!(result, Err(Unreachable::Impostor { user }) if user == me)),
+        }
+        server.end();
+    }
+}

@@ -1,0 +1,328 @@
+//! Opening the database of a mount: what can be wrong with it, in words, and with what to do next.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags};
+
+use super::failure::{Failure, Result};
+use super::lock;
+use crate::bolt::page::{self, HEADER, Header};
+use crate::bolt::{DbFile, Disk, Error, Meta, OpenError, Snapshot};
+
+/// The absolute path, without links, of the database given.
+///
+/// # Errors
+/// When there is no such regular file.
+pub fn find(given: &Path) -> Result<PathBuf> {
+    let shown = given.display();
+    let path = given.canonicalize().map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => Failure::new(
+            format!("{shown} does not exist"),
+            "Check the path; --create makes a new, empty database.",
+        ),
+        io::ErrorKind::PermissionDenied => no_permission(given, "reached"),
+        _ => Failure::new(format!("{shown}: {e}"), "Check the path."),
+    })?;
+    let kind = fs::metadata(&path)
+        .map_err(|e| Failure::new(format!("{shown}: {e}"), "Check the path."))?
+        .file_type();
+    if kind.is_dir() {
+        let etcd = ["member/snap/db", "snap/db", "db"].map(|below| given.join(below));
+        let next = match etcd.iter().find(|path| path.is_file()) {
+            Some(path) => format!("Did you mean {}?", path.display()),
+            None => "Give a database file.".to_owned(),
+        };
+        return Err(Failure::new(format!("{shown} is a directory"), next));
+    }
+    if !kind.is_file() {
+        return Err(Failure::new(
+            format!("{shown} is not a regular file"),
+            "Give a database file.",
+        ));
+    }
+    Ok(path)
+}
+
+fn no_permission(path: &Path, what: &str) -> Failure {
+    Failure::new(
+        format!("{} cannot be {what}: permission denied", path.display()),
+        "Run boltfs as a user who may (sudo boltfs …), or work on a copy that is yours.",
+    )
+}
+
+/// Opens the database, takes its lock and reads its current state.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Snapshot)> {
+    let shown = path.display();
+    let file = DbFile::open(path, write).map_err(|e| cannot_open(path, write, &e))?;
+    lock::take(&file, patience)?;
+    let map = file.map().map_err(|e| {
+        Failure::new(
+            format!("cannot map {shown}: {e}"),
+            "Copy it to a local disk and try there.",
+        )
+    })?;
+    let snapshot = Snapshot::open(map, Default::default()).map_err(|e| unusable(path, &e))?;
+    if let Some(slot) = snapshot.metas().slots.iter().position(|slot| slot.is_err()) {
+        log::warn!(
+            "meta page {slot} of {shown} is damaged; this is transaction {}, of the other one",
+            snapshot.meta().txid
+        );
+    }
+    Ok((file, snapshot))
+}
+
+fn cannot_open(path: &Path, write: bool, e: &io::Error) -> Failure {
+    let shown = path.display();
+    let readable = write && DbFile::open(path, false).is_ok();
+    match e.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM | libc::EROFS) if readable => Failure::new(
+            format!("{shown} cannot be written: {e}"),
+            "To look only, mount it with -r; to edit it, work on a copy or as a user who may \
+             write it.",
+        ),
+        Some(libc::EACCES | libc::EPERM) => no_permission(path, "opened"),
+        _ => Failure::new(format!("cannot open {shown}: {e}"), "Check the path."),
+    }
+}
+
+/// What an error at opening means for the person.
+pub fn unusable(path: &Path, e: &Error) -> Failure {
+    let next = match e {
+        Error::Open(e) => advice(path, *e),
+        _ => format!("Find out more with: boltfs check {}", path.display()),
+    };
+    Failure::new(format!("{}: {e}", path.display()), next)
+}
+
+fn advice(path: &Path, e: OpenError) -> String {
+    let another = "Take another copy or a backup of the database.";
+    match e {
+        OpenError::Empty | OpenError::NeverInitialised => format!(
+            "There is nothing in it. {another} To start with a new one, remove the file and use \
+             --create."
+        ),
+        OpenError::NotBolt => {
+            "Check the path: bbolt databases start with the bytes ED DA 0C ED at \
+                               offset 16. (etcd keeps its own at member/snap/db.)"
+                .to_owned()
+        }
+        OpenError::BigEndian => "Mount it on a machine of the kind that wrote it.".to_owned(),
+        OpenError::Version(_) => {
+            "No released bbolt writes that: the file is damaged, or not a bbolt database."
+                .to_owned()
+        }
+        OpenError::Truncated { .. } => format!(
+            "Copy it again while nothing writes to it, or take a snapshot (etcdctl snapshot save). \
+             What is left can be examined with: boltfs check {}",
+            path.display()
+        ),
+        OpenError::Checksum
+        | OpenError::PageSize(_)
+        | OpenError::PageSizeConflict(..)
+        | OpenError::HighWaterMark(_)
+        | OpenError::Root { .. }
+        | OpenError::NoSuchMeta(_) => {
+            format!(
+                "{another} Find out more with: boltfs check {}",
+                path.display()
+            )
+        }
+    }
+}
+
+/// Warns about a database that must not be edited where it lies: etcd's log still knows what an
+/// edit takes away.
+pub fn warn_if_in_data_directory(path: &Path) {
+    let member = path
+        .parent()
+        .filter(|snap| snap.file_name().is_some_and(|name| name == "snap"))
+        .and_then(Path::parent);
+    if let Some(member) = member
+        && member.join("wal").is_dir()
+    {
+        log::warn!(
+            "{} lies in an etcd data directory, whose log (wal) still knows what you change: etcd \
+             may panic or find no leader afterwards. Edit a copy, and restore that: etcdctl \
+             snapshot restore COPY --skip-hash-check --data-dir NEW",
+            path.display()
+        );
+    }
+}
+
+/// Makes a new, empty database. A crash leaves no file, or a whole one.
+///
+/// # Errors
+/// When there is a file already, or it cannot be written.
+pub fn create(path: &Path) -> Result<()> {
+    let shown = path.display();
+    let exists = || {
+        Failure::new(
+            format!("{shown} exists already"),
+            "Mount it without --create, or give another name.",
+        )
+    };
+    if path.symlink_metadata().is_ok() {
+        return Err(exists());
+    }
+    let cannot = |e: io::Error| {
+        Failure::new(
+            format!("cannot create {shown}: {e}"),
+            "Check the directory it is to lie in.",
+        )
+    };
+    let name = path
+        .file_name()
+        .ok_or_else(|| cannot(io::ErrorKind::InvalidInput.into()))?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".boltfs-{}", std::process::id()));
+    let temporary = directory.join(temporary);
+    let made = write_new(&temporary).and_then(|()| {
+        rustix::fs::renameat_with(CWD, &temporary, CWD, path, RenameFlags::NOREPLACE)
+            .map_err(io::Error::from)
+            // Some file systems do not know NOREPLACE; a link refuses an existing name as well.
+            .or_else(|e| match e.raw_os_error() {
+                Some(libc::EINVAL | libc::ENOSYS) => {
+                    fs::hard_link(&temporary, path)?;
+                    fs::remove_file(&temporary)
+                }
+                _ => Err(e),
+            })?;
+        fs::File::open(directory)?.sync_all()
+    });
+    made.map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        if e.kind() == io::ErrorKind::AlreadyExists {
+            exists()
+        } else {
+            cannot(e)
+        }
+    })
+}
+
+fn write_new(path: &Path) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(&empty_database())?;
+    file.sync_all()
+}
+
+/// The four pages of a new database, as bbolt makes them: two metas, an empty freelist, an empty
+/// root leaf. The page size is the system's.
+fn empty_database() -> Vec<u8> {
+    let page_size = rustix::param::page_size();
+    let empty = |id, flags| {
+        let mut page = Header {
+            id,
+            flags,
+            count: 0,
+            overflow: 0,
+        }
+        .to_bytes()
+        .to_vec();
+        debug_assert_eq!(page.len(), HEADER);
+        page.resize(page_size, 0);
+        page
+    };
+    let meta = |txid: u8| {
+        let meta = Meta {
+            page_size: u32::try_from(page_size).unwrap_or(4096),
+            flags: 0,
+            root: 3,
+            sequence: 0,
+            freelist: 2,
+            hwm: 4,
+            txid: txid.into(),
+        };
+        meta.to_page(txid)
+    };
+    [
+        meta(0),
+        meta(1),
+        empty(2, page::FREELIST),
+        empty(3, page::LEAF),
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("boltfs-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_new_database_is_whole_and_replaces_nothing() {
+        let directory = directory("create");
+        let path = directory.join("db");
+        create(&path).unwrap();
+        let (_file, snapshot) = open(&path, true, Duration::ZERO).unwrap();
+        assert_eq!(snapshot.meta().txid, 1);
+        assert_eq!(snapshot.root().iter().count(), 0);
+        assert_eq!(
+            create(&path).unwrap_err().to_string(),
+            format!(
+                "{} exists already. Mount it without --create, or give another name.",
+                path.display()
+            )
+        );
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            1,
+            "a temporary file was left"
+        );
+        assert!(create(&directory.join("no/db")).is_err());
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_database_is_told_with_what_to_do() {
+        let directory = directory("refuse");
+        let find = |path: &Path| super::find(path).unwrap_err().to_string();
+        let missing = directory.join("missing");
+        assert!(
+            find(&missing)
+                .ends_with("does not exist. Check the path; --create makes a new, empty database.")
+        );
+        assert!(find(&directory).ends_with("is a directory. Give a database file."));
+        fs::create_dir_all(directory.join("member/snap")).unwrap();
+        fs::write(directory.join("member/snap/db"), "").unwrap();
+        assert!(find(&directory).ends_with("member/snap/db?"));
+        assert!(find(Path::new("/dev/null")).starts_with("/dev/null is not a regular file."));
+
+        let file = directory.join("file");
+        let refuse = |content: &[u8]| {
+            fs::write(&file, content).unwrap();
+            open(&file, true, Duration::ZERO).err().unwrap().to_string()
+        };
+        assert!(refuse(b"").contains("the file is empty (0 bytes). There is nothing in it. Take"));
+        assert!(refuse(&[b'a'; 9000]).contains("not a bbolt database. Check the path"));
+        assert!(refuse(b"text").contains("not a bbolt database. Check the path"));
+        assert!(refuse(&[0; 16384]).contains("never finished. There is nothing in it."));
+        let whole = empty_database();
+        let torn = refuse(&whole[..whole.len() - 1]);
+        assert!(
+            torn.contains("(a torn copy). Copy it again while nothing writes to it"),
+            "{torn}"
+        );
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,197 @@
+//! `boltfs umount MNT`: unmounts, waits until the edits are committed, and says what became of
+//! them.
+
+use std::io;
+use std::path::Path;
+
+use super::commit::Report;
+use super::control::{Client, Unreachable};
+use super::failure::{Failure, Result};
+use super::mount::{self, Manner, Refused};
+use super::mountinfo::{self, Mount};
+use super::mountpoint::{no_table, unmount_command};
+use super::process;
+
+/// Unmounts what is mounted at `given` and returns the report of the process that served it.
+///
+/// # Errors
+/// When nothing of ours is mounted there, when it is in use (it stays as it was), and when the
+/// serving process ended without a report.
+pub fn umount(given: &Path, discard: bool) -> Result<Report> {
+    let mount = find(given)?;
+    // Standing in it ourselves would keep it busy.
+    std::env::set_current_dir("/")
+        .map_err(|e| Failure::new(format!("cannot change to /: {e}"), ""))?;
+    let mut client = Client::connect(&mount).map_err(|e| unreachable(&mount, &e))?;
+    client.wait(discard).map_err(|e| broke_off(&mount, &e))?;
+    refuse_if_elsewhere(&mount)?;
+    match mount::unmount(&mount.point, Manner::Plain) {
+        // Not mounted: somebody was quicker, and the report is under way.
+        Ok(()) | Err(Refused::NotMounted) => {}
+        Err(Refused::Busy) => return Err(busy(&mount)),
+        Err(Refused::Other(reason)) => {
+            return Err(Failure::new(
+                format!("cannot unmount {}: {reason}", mount.point.display()),
+                "It stays mounted, and what is staged stays staged.",
+            ));
+        }
+    }
+    client.unmounted();
+    client.report().map_err(|e| broke_off(&mount, &e))
+}
+
+/// The mount of ours at `given`.
+///
+/// # Errors
+/// When there is none.
+pub fn find(given: &Path) -> Result<Mount> {
+    let shown = given.display();
+    let point = mountinfo::resolve(given).map_err(|e| {
+        Failure::new(
+            format!("{shown}: {e}"),
+            "Give the directory it is mounted on.",
+        )
+    })?;
+    let table = mountinfo::table().map_err(|e| no_table(&e))?;
+    let there = table.iter().rfind(|mount| mount.point == point);
+    match there {
+        Some(mount) if mount.is_ours() => Ok(mount.clone()),
+        Some(mount) => Err(Failure::new(
+            format!(
+                "what is mounted on {shown} is not boltfs's (type {})",
+                mount.fstype
+            ),
+            format!("Unmount it with: umount {}", point.display()),
+        )),
+        None => Err(not_mounted(given, &point, &table)),
+    }
+}
+
+fn not_mounted(given: &Path, point: &Path, table: &[Mount]) -> Failure {
+    let what = format!("nothing is mounted on {}", given.display());
+    // The database was given, or a directory inside the mount.
+    let meant = table
+        .iter()
+        .rfind(|m| m.is_ours() && (m.source == point || point.starts_with(&m.point)));
+    if let Some(mount) = meant {
+        let (source, point) = (
+            mountinfo::shown(&mount.source),
+            mountinfo::shown(&mount.point),
+        );
+        return Failure::new(
+            what,
+            format!("{source} is mounted on {point}: boltfs umount {point}"),
+        );
+    }
+    let ours: Vec<_> = table
+        .iter()
+        .filter(|mount| mount.is_ours())
+        .map(|mount| mountinfo::shown(&mount.point))
+        .collect();
+    let next = if ours.is_empty() {
+        "No database is mounted by boltfs at the moment.".to_owned()
+    } else {
+        format!("Mounted by boltfs: {}", ours.join(", "))
+    };
+    Failure::new(what, next)
+}
+
+/// The same file system mounted at two places (mount --bind) ends only with the last of them.
+fn refuse_if_elsewhere(mount: &Mount) -> Result<()> {
+    let table = mountinfo::table().map_err(|e| no_table(&e))?;
+    match table
+        .iter()
+        .find(|other| other.device == mount.device && other.id != mount.id)
+    {
+        None => Ok(()),
+        Some(other) => Err(Failure::new(
+            format!(
+                "{} is mounted on {} as well",
+                mountinfo::shown(&mount.source),
+                mountinfo::shown(&other.point)
+            ),
+            format!(
+                "Unmount that first: umount {}",
+                mountinfo::shown(&other.point)
+            ),
+        )),
+    }
+}
+
+fn busy(mount: &Mount) -> Failure {
+    let users = process::users(mount);
+    let point = mount.point.display();
+    let who = if users.is_empty() {
+        "by a process that cannot be seen from here".to_owned()
+    } else {
+        let users: Vec<_> = users.iter().map(ToString::to_string).collect();
+        users.join(", ")
+    };
+    Failure::new(
+        format!("{point} is in use: {who}"),
+        "Leave it or end that, and try again. It is still mounted, and nothing is lost.",
+    )
+}
+
+fn unreachable(mount: &Mount, e: &Unreachable) -> Failure {
+    let point = mount.point.display();
+    let source = mountinfo::shown(&mount.source);
+    match e {
+        Unreachable::Nobody => {
+            let dead = std::fs::metadata(&mount.point)
+                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN));
+            if !dead {
+                return Failure::new(
+                    format!("the process that serves {point} does not answer"),
+                    format!(
+                        "Unmount with `{}`, which commits as well; the commit is done when \
+                         `flock {source} true` returns.",
+                        unmount_command(&mount.point)
+                    ),
+                );
+            }
+            let what = format!(
+                "the process that served {point} has died; {source} is as its last commit left it, \
+                 and what was staged since then was not committed"
+            );
+            match mount::unmount(&mount.point, Manner::Lazy) {
+                Ok(()) => Failure::new(what, "The dead mount was removed. Mount it again."),
+                Err(_) => Failure::new(
+                    what,
+                    format!("Remove the dead mount: {}", unmount_command(&mount.point)),
+                ),
+            }
+        }
+        Unreachable::Impostor { user } => Failure::new(
+            format!("a process of user {user} answers for {point}, which is not that user's"),
+            format!(
+                "Not believed. Unmount with `{}`.",
+                unmount_command(&mount.point)
+            ),
+        ),
+        Unreachable::Io(e) => Failure::new(
+            format!("cannot ask the process that serves {point}: {e}"),
+            format!(
+                "Unmount with `{}`, which commits as well.",
+                unmount_command(&mount.point)
+            ),
+        ),
+    }
+}
+
+fn broke_off(mount: &Mount, e: &io::Error) -> Failure {
+    let source = mountinfo::shown(&mount.source);
+    let what = match e.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => format!(
+            "the process that serves {source} ended without saying whether the edits were committed"
+        ),
+        _ => format!("the conversation with the process that serves {source} broke off: {e}"),
+    };
+    Failure::new(
+        what,
+        format!(
+            "The database holds all of the edits or none of them: look with `boltfs -r {source} \
+             MOUNTPOINT` before you go on."
+        ),
+    )
+}
