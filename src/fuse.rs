@@ -1,1 +1,522 @@
-//! The kernel's requests handed to `vfs`, and the one table of errors to errno.
+//! The kernel's requests handed to [`vfs`](crate::vfs), and the one table of errors to errno.
+//!
+//! No `open`, no `opendir`: both are answered "not implemented", once, after which the kernel
+//! sends neither them nor `release` nor `flush`, and keeps its caches. Everything that changes,
+//! changes through the kernel, so what it has cached stays true for ever; only the files of
+//! `.boltfs` change by themselves, and their attributes are not cached.
+
+use crate::overlay::{Ino, Kind};
+use crate::vfs::{Attr, Error, RenameMode, Result, SetAttr, SetTime, SetXattr, Vfs};
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
+    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// How long the kernel may take a name or an attribute for true: always.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+/// A number is never given to another node.
+const GENERATION: Generation = Generation(0);
+/// Largest write, and largest read-ahead, in bytes.
+const MAX_TRANSFER: u32 = 1 << 20;
+
+/// What the kernel must be able to do.
+const NEEDED: InitFlags = InitFlags::FUSE_NO_OPEN_SUPPORT.union(InitFlags::FUSE_NO_OPENDIR_SUPPORT);
+
+/// What is asked of the kernel where it can.
+const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
+    .union(InitFlags::FUSE_BIG_WRITES)
+    .union(InitFlags::FUSE_MAX_PAGES)
+    .union(InitFlags::FUSE_DO_READDIRPLUS)
+    .union(InitFlags::FUSE_PARALLEL_DIROPS)
+    .union(InitFlags::FUSE_AUTO_INVAL_DATA)
+    // The umask is applied here, so that `mkdir -m` and default modes come out right.
+    .union(InitFlags::FUSE_DONT_MASK)
+    // Set-user-id bits are dropped here: saves a request for an attribute before each write.
+    .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
+
+/// The file system as the kernel drives it.
+pub struct Fuse(Arc<Vfs>);
+
+impl Fuse {
+    /// Serves `vfs`.
+    pub fn new(vfs: Arc<Vfs>) -> Fuse {
+        Fuse(vfs)
+    }
+}
+
+/// The one table of errors to errno.
+fn errno(e: Error) -> Errno {
+    match e {
+        Error::NotFound => Errno::ENOENT,
+        Error::Exists => Errno::EEXIST,
+        Error::NotDirectory => Errno::ENOTDIR,
+        Error::IsDirectory => Errno::EISDIR,
+        Error::NotEmpty => Errno::ENOTEMPTY,
+        Error::NotPermitted => Errno::EPERM,
+        Error::ReadOnly | Error::Sealed => Errno::EROFS,
+        Error::NameTooLong => Errno::ENAMETOOLONG,
+        Error::Invalid => Errno::EINVAL,
+        Error::TooBig => Errno::EFBIG,
+        Error::NoAttribute => Errno::ENODATA,
+        Error::NotSupported => Errno::EOPNOTSUPP,
+        Error::Stale => Errno::ESTALE,
+        Error::Incomplete => Errno::EIO,
+        Error::Damaged(e) => {
+            log::warn!("input/output error: {e}");
+            Errno::EIO
+        }
+    }
+}
+
+fn ino(ino: INodeNo) -> Ino {
+    Ino(ino.0)
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Directory => FileType::Directory,
+        Kind::File => FileType::RegularFile,
+    }
+}
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
+        atime: attr.attrs.atime,
+        mtime: attr.attrs.mtime,
+        ctime: attr.attrs.ctime,
+        crtime: attr.attrs.ctime,
+        kind: file_type(attr.kind),
+        perm: attr.attrs.mode,
+        // 1 for a directory says that it does not tell the number of its sub-directories.
+        nlink: 1,
+        uid: attr.attrs.uid,
+        gid: attr.attrs.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+fn ttl(attr: &Attr) -> Duration {
+    if attr.volatile {
+        Duration::ZERO
+    } else {
+        FOREVER
+    }
+}
+
+fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::SpecificTime(time) => SetTime::At(time),
+        TimeOrNow::Now => SetTime::Now,
+    }
+}
+
+fn empty(result: Result<()>, reply: ReplyEmpty) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(e) => reply.error(errno(e)),
+    }
+}
+
+fn entry(result: Result<Attr>, reply: ReplyEntry) {
+    match result {
+        Ok(attr) => {
+            let ttl = ttl(&attr);
+            // The name stays; only what it stands for may change.
+            reply.entry_with_ttls(&FOREVER, &ttl, &file_attr(&attr), GENERATION);
+        }
+        Err(e) => reply.error(errno(e)),
+    }
+}
+
+impl Filesystem for Fuse {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        config.add_capabilities(NEEDED).map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this kernel's FUSE is too old (Linux 5.1)",
+            )
+        })?;
+        let _ = config.add_capabilities(WANTED & config.capabilities());
+        // Where the kernel allows less it says so by the error, and keeps its own value.
+        let _ = config.set_max_write(MAX_TRANSFER);
+        if let Err(most) = config.set_max_readahead(MAX_TRANSFER) {
+            let _ = config.set_max_readahead(most);
+        }
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        entry(self.0.lookup(ino(parent), name.as_bytes()), reply);
+    }
+
+    fn forget(&self, _req: &Request, node: INodeNo, _nlookup: u64) {
+        self.0.forget(ino(node));
+    }
+
+    fn getattr(&self, _req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.0.getattr(ino(node)) {
+            Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
+            Err(e) => reply.error(errno(e)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
+        match self.0.setattr(
+            ino(node),
+            SetAttr {
+                mode,
+                uid,
+                gid,
+                size,
+                atime,
+                mtime,
+            },
+        ) {
+            Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
+            Err(e) => reply.error(errno(e)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        if mode & libc::S_IFMT != libc::S_IFREG {
+            return reply.error(errno(Error::NotPermitted));
+        }
+        let mode = mode & !umask;
+        entry(
+            self.0
+                .create(ino(parent), name.as_bytes(), mode, req.uid(), req.gid()),
+            reply,
+        );
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let mode = mode & !umask;
+        entry(
+            self.0
+                .mkdir(ino(parent), name.as_bytes(), mode, req.uid(), req.gid()),
+            reply,
+        );
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(self.0.unlink(ino(parent), name.as_bytes()), reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(self.0.rmdir(ino(parent), name.as_bytes()), reply);
+    }
+
+    fn symlink(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _link_name: &OsStr,
+        _target: &Path,
+        reply: ReplyEntry,
+    ) {
+        reply.error(errno(Error::NotPermitted));
+    }
+
+    fn link(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        reply.error(errno(Error::NotPermitted));
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match flags {
+            f if f.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
+            _ => return reply.error(errno(Error::Invalid)),
+        };
+        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+        empty(
+            self.0
+                .rename(ino(parent), name, ino(new_parent), new_name, mode),
+            reply,
+        );
+    }
+
+    fn open(&self, _req: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS); // see the head of this file
+    }
+
+    fn opendir(&self, _req: &Request, _node: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn flush(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _fh: FileHandle,
+        _owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut reply = Some(reply);
+        let read = self.0.read(ino(node), offset, size as usize, |bytes| {
+            if let Some(reply) = reply.take() {
+                reply.data(bytes);
+            }
+        });
+        if let (Err(e), Some(reply)) = (read, reply) {
+            reply.error(errno(e));
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        match self.0.write(ino(node), offset, data, drop_ids) {
+            Ok(()) => reply.written(data.len() as u32), // at most MAX_TRANSFER
+            Err(e) => reply.error(errno(e)),
+        }
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        _node: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.ok();
+    }
+
+    fn readdir(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let mut any = false;
+        let listed = self.0.readdir(ino(node), offset, &mut |e| {
+            let name = OsStr::from_bytes(e.name);
+            let kind = file_type(e.attr.kind);
+            let full = reply.add(INodeNo(e.attr.ino.0), e.cookie, kind, name);
+            any |= !full;
+            !full
+        });
+        match listed {
+            // What was listed first counts: the error comes again at the end.
+            Err(e) if !any => reply.error(errno(e)),
+            _ => reply.ok(),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let mut any = false;
+        let listed = self.0.readdir(ino(node), offset, &mut |e| {
+            let (name, attr) = (OsStr::from_bytes(e.name), file_attr(&e.attr));
+            let full = reply.add(attr.ino, e.cookie, name, &ttl(&e.attr), &attr, GENERATION);
+            any |= !full;
+            !full
+        });
+        match listed {
+            Err(e) if !any => reply.error(errno(e)),
+            _ => reply.ok(),
+        }
+    }
+
+    fn statfs(&self, _req: &Request, _node: INodeNo, reply: ReplyStatfs) {
+        let s = self.0.statfs();
+        reply.statfs(
+            s.blocks,
+            s.free,
+            s.available,
+            0,
+            0,
+            s.block_size,
+            s.name_max,
+            s.block_size,
+        );
+    }
+
+    fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        xattr(self.0.getxattr(ino(node), name.as_bytes()), size, reply);
+    }
+
+    fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
+        xattr(self.0.listxattr(ino(node)), size, reply);
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let how = match flags {
+            libc::XATTR_CREATE => SetXattr::Create,
+            libc::XATTR_REPLACE => SetXattr::Replace,
+            _ => SetXattr::Any,
+        };
+        empty(
+            self.0.setxattr(ino(node), name.as_bytes(), value, how),
+            reply,
+        );
+    }
+
+    fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        empty(self.0.removexattr(ino(node), name.as_bytes()), reply);
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let mode = mode & !umask;
+        match self
+            .0
+            .create(ino(parent), name.as_bytes(), mode, req.uid(), req.gid())
+        {
+            Ok(attr) => {
+                let flags = FopenFlags::FOPEN_KEEP_CACHE;
+                let attr = file_attr(&attr);
+                reply.created(&FOREVER, &attr, GENERATION, FileHandle(0), flags);
+            }
+            Err(e) => reply.error(errno(e)),
+        }
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        node: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        empty(self.0.fallocate(ino(node), offset, length, mode), reply);
+    }
+}
+
+fn xattr(result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+    match result {
+        // A value of at most a key's hex, 65,536 bytes.
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() <= size as usize => reply.data(&value),
+        Ok(_) => reply.error(Errno::ERANGE),
+        Err(e) => reply.error(errno(e)),
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod bucket;
 pub mod cursor;
+pub mod edit;
 pub mod error;
 pub mod file;
 pub mod freelist;
@@ -15,6 +16,7 @@ pub mod snapshot;
 
 pub use bucket::BucketRef;
 pub use cursor::Cursor;
+pub use edit::{BucketEdit, Changes, Edit, Edits, Source};
 pub use error::{Damage, Error, OpenError, Result};
 pub use file::{DbFile, Disk, Map};
 pub use meta::{Meta, Metas};

@@ -318,6 +318,25 @@ impl<'a> Bucket<'a> {
         Err(Error::page(page.pgid(), Damage::TooDeep))
     }
 
+    /// Verifies that the keys are in order on every page from the root to where `key` belongs: an
+    /// edit there can be written back. `known` answers whether a page was verified before.
+    ///
+    /// # Errors
+    /// What is wrong with the first page that is not sound.
+    pub fn verify_path(&self, key: &[u8], mut known: impl FnMut(u64) -> bool) -> Result<()> {
+        let mut page = self.root_page()?;
+        for _ in 0..MAX_LEVELS {
+            if self.at.is_inline() || !known(page.pgid()) {
+                page.verify_order()?;
+            }
+            if page.is_leaf() {
+                return Ok(());
+            }
+            page = self.snapshot.page(page.child(page.child_for(key)?)?.pgid)?;
+        }
+        Err(Error::page(page.pgid(), Damage::TooDeep))
+    }
+
     /// All elements, in the order of their keys.
     pub fn iter(&self) -> Cursor<'a> {
         Cursor::first(*self)

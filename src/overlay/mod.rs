@@ -1,1 +1,28 @@
 //! Staged edits over a snapshot.
+//!
+//! | word | meaning |
+//! | --- | --- |
+//! | base | the committed tree of the mounted meta: read-only, never changed while mounted |
+//! | staged | the edits of this mount, in memory, until they are committed or discarded |
+//! | node | a bucket (directory) or a key (file), whether of the base or staged |
+//! | whiteout | a staged deletion that hides a base element |
+//! | position | where a listing stands between two entries; survives any change of the directory |
+//!
+//! Nodes are known by their inode number alone. That of a base node carries the place of its
+//! element in the file ([`ino`]), so nothing is kept for what is only looked at.
+//!
+//! Renames move entries, never bytes: a bucket is moved, or removed, by touching one entry.
+
+pub mod base;
+pub mod changes;
+pub mod ino;
+pub mod merged;
+pub mod pending;
+pub mod staged;
+
+pub use base::Base;
+pub use changes::changes;
+pub use ino::Ino;
+pub use merged::{Found, Merged, Position};
+pub use pending::{Kind as PendingKind, Pending, pending};
+pub use staged::{Attrs, Entry, Key, Kind, Node, Staged};

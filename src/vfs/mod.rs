@@ -1,1 +1,244 @@
 //! What a file system does, in kernel words, by inode number; knows nothing of FUSE.
+//!
+//! Every method is one operation, may be called from several threads, and leaves nothing half
+//! done when it answers an error.
+
+mod attr;
+mod control;
+mod dir;
+mod error;
+mod file;
+mod rename;
+mod shown;
+mod xattr;
+
+pub use attr::{Attr, SetAttr, SetTime, StatFs};
+pub use dir::DirEntry;
+pub use error::{Error, Result};
+pub use file::MAX_FILE;
+pub use rename::RenameMode;
+pub use xattr::SetXattr;
+
+use crate::bolt::{Changes, Snapshot};
+use crate::overlay::{self, Attrs, Base, Ino, Kind, Merged, Pending, Staged};
+use parking_lot::{RwLock, RwLockReadGuard};
+use shown::ShownCache;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+/// How a mount looks and what it may do.
+#[derive(Clone)]
+pub struct Options {
+    /// Show values as stored.
+    pub raw: bool,
+    /// Refuse every edit.
+    pub read_only: bool,
+    /// Owner of every node at first: the database file's.
+    pub uid: u32,
+    /// Group of every node at first: the database file's.
+    pub gid: u32,
+    /// Permission bits of keys at first: the database file's.
+    pub file_mode: u16,
+    /// Permission bits of buckets at first: as keys, and searchable by whoever may read.
+    pub dir_mode: u16,
+    /// All times at first: the database file's last change.
+    pub time: SystemTime,
+    /// Content of `.boltfs/info`, but for what changes.
+    pub info: serde_json::Map<String, serde_json::Value>,
+    /// Asks for the bytes free where the database lies: all, and to ordinary users.
+    pub space: Option<Arc<Space>>,
+}
+
+/// A way to ask for free space.
+pub type Space = dyn Fn() -> Option<(u64, u64)> + Send + Sync;
+
+impl Options {
+    /// Attributes that follow those of a database file with this owner, mode and time.
+    pub fn of_file(uid: u32, gid: u32, mode: u32, time: SystemTime) -> Options {
+        let file_mode = (mode & 0o666) as u16;
+        let dir_mode = file_mode | (file_mode & 0o444) >> 2;
+        let info = serde_json::Map::new();
+        Options {
+            raw: false,
+            read_only: false,
+            uid,
+            gid,
+            file_mode,
+            dir_mode,
+            time,
+            info,
+            space: None,
+        }
+    }
+}
+
+/// The file system over one snapshot.
+pub struct Vfs {
+    base: Base,
+    staged: RwLock<Staged>,
+    options: Options,
+    shown: ShownCache,
+    sealed: AtomicBool,
+}
+
+impl Vfs {
+    /// The file system of a mount of `snapshot`.
+    pub fn new(snapshot: Snapshot, options: Options) -> Vfs {
+        Vfs {
+            base: Base::new(snapshot),
+            staged: RwLock::new(Staged::default()),
+            options,
+            shown: ShownCache::default(),
+            sealed: AtomicBool::new(false),
+        }
+    }
+
+    /// The mounted snapshot.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.base.snapshot()
+    }
+
+    /// How it was mounted.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Takes no more edits from now on: what is staged is what a commit will see.
+    pub fn seal(&self) {
+        // The lock makes sure that no edit is under way any more.
+        let _staged = self.staged.write();
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Hands the change set to `commit`; edits wait meanwhile.
+    ///
+    /// # Errors
+    /// Damage of the base where something is staged.
+    pub fn with_changes<T>(
+        &self,
+        commit: impl FnOnce(Changes<'_>) -> T,
+    ) -> Result<T, crate::bolt::Error> {
+        let staged = self.staged.read();
+        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
+        Ok(commit(changes))
+    }
+
+    /// Hands each staged change to `each`.
+    ///
+    /// # Errors
+    /// Damage of the base where something is staged.
+    pub fn pending(&self, each: &mut dyn FnMut(Pending)) -> Result<(), crate::bolt::Error> {
+        let staged = self.staged.read();
+        overlay::pending(self.merged(&staged), self.options.raw, each)
+    }
+
+    /// Number of staged changes.
+    ///
+    /// # Errors
+    /// Damage of the base where something is staged.
+    pub fn pending_count(&self) -> Result<u64, crate::bolt::Error> {
+        let mut count = 0;
+        self.pending(&mut |_| count += 1)?;
+        Ok(count)
+    }
+
+    /// The kernel has no reference to `ino` any more. What is staged for a node that was unlinked
+    /// is dropped then: until that an open file still reads it.
+    pub fn forget(&self, ino: Ino) {
+        let linked = {
+            let staged = self.staged.read();
+            staged.node(ino).is_none() || self.merged(&staged).is_linked(ino)
+        };
+        if !linked {
+            self.staged.write().forget(ino);
+        }
+    }
+
+    fn merged<'a>(&'a self, staged: &'a Staged) -> Merged<'a> {
+        Merged {
+            base: &self.base,
+            staged,
+        }
+    }
+
+    fn read_staged(&self) -> RwLockReadGuard<'_, Staged> {
+        self.staged.read()
+    }
+
+    /// The staged edits, for changing them.
+    fn edit(&self) -> Result<parking_lot::RwLockWriteGuard<'_, Staged>> {
+        if self.options.read_only {
+            return Err(Error::ReadOnly);
+        }
+        let staged = self.staged.write();
+        if self.sealed.load(Ordering::Acquire) {
+            return Err(Error::Sealed);
+        }
+        Ok(staged)
+    }
+
+    /// Refuses an edit of the tree as it was at mounting, and of the fixed nodes.
+    fn must_be_editable(&self, ino: Ino) -> Result<()> {
+        if self.base.is_pristine(ino) || control::is_fixed(ino) {
+            return Err(Error::ReadOnly);
+        }
+        Ok(())
+    }
+
+    /// The attributes that every node starts with.
+    fn first_attrs(&self, kind: Kind) -> Attrs {
+        let Options {
+            uid,
+            gid,
+            file_mode,
+            dir_mode,
+            time,
+            ..
+        } = self.options;
+        let mode = if kind == Kind::Directory {
+            dir_mode
+        } else {
+            file_mode
+        };
+        Attrs {
+            mode,
+            uid,
+            gid,
+            atime: time,
+            mtime: time,
+            ctime: time,
+        }
+    }
+
+    /// Whether the base has `key` in `dir`, which is about to be edited.
+    ///
+    /// # Errors
+    /// Damage there that would keep the edit from being written.
+    fn below_for_edit(&self, staged: &Staged, dir: Ino, key: &[u8]) -> Result<bool> {
+        if let Some(base_dir) = self.base.dir(dir)? {
+            self.base.verify_editable(&base_dir, key)?;
+        }
+        Ok(self.merged(staged).below(dir, key)?.is_some())
+    }
+
+    /// Enters `dir`, in which something is about to change, in its own directory, and so on up to
+    /// the root.
+    fn touch_up(&self, staged: &mut Staged, dir: Ino) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut at = dir;
+        while let Some((parent, key)) = self.merged(staged).place(at) {
+            if staged.entry(parent, &key).is_some() {
+                break;
+            }
+            let below = self.below_for_edit(staged, parent, &key)?;
+            missing.push((parent, overlay::Key::from(&key[..]), at, below));
+            at = parent;
+        }
+        // From the top down: an error on the way has left nothing half entered.
+        for (parent, key, ino, below) in missing.into_iter().rev() {
+            staged.set(parent, key, ino, below);
+        }
+        Ok(())
+    }
+}

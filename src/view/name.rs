@@ -17,8 +17,9 @@
 //! ordinary right-to-left and emoji text, and every file system allows them.
 //!
 //! Whether two keys get the same hashed name is up to the hash: FNV-1a is not cryptographic, so a hostile database can hold two
-//! keys longer than a name that start alike and have the same hash. They then share a name, which finds one of them.
+//! keys longer than a name that share their first 200 bytes and their hash. They then share a name, which finds one of them.
 
+use crate::bolt::meta::fnv1a;
 use std::fmt;
 
 /// The longest file name, in bytes (Linux's `NAME_MAX`).
@@ -80,17 +81,6 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// The FNV-1a hash, 64 bits, of `bytes` (offset basis `cbf29ce484222325`, prime `100000001b3`).
-pub(crate) const fn fnv1a(bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut at = 0;
-    while at < bytes.len() {
-        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0100_0000_01b3);
-        at += 1;
-    }
-    hash
-}
-
 /// The name of `key`; `at_root` if the key is in the root bucket. See the module for the rules.
 ///
 /// Never empty, `.` or `..`, never longer than [`MAX_NAME`], and without `/`, NUL and control characters, whatever the key.
@@ -99,6 +89,26 @@ pub fn encode(key: &[u8], at_root: bool) -> Vec<u8> {
     let mut name = Vec::new();
     encode_into(&mut name, key, at_root);
     name
+}
+
+/// Whether the name of `key`, in a directory other than the root, is longer than [`MAX_NAME`] and
+/// therefore shown cut, with a hash at its end.
+pub fn is_cut(key: &[u8]) -> bool {
+    // An escape takes at most three bytes for one.
+    key.len() > MAX_NAME / 3 && split_hash(&encode(key, false)).is_some()
+}
+
+/// The path of a bucket or key for a message: the names of its keys from the root down. A name has
+/// no control characters, so the path can go to a terminal.
+pub fn path<'a>(keys: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut path = Vec::new();
+    for (depth, key) in keys.enumerate() {
+        if depth > 0 {
+            path.push(b'/');
+        }
+        encode_into(&mut path, key, depth == 0);
+    }
+    String::from_utf8_lossy(&path).into_owned()
 }
 
 /// Appends [`encode`]'s name of `key` to `out`, with at most one allocation.
@@ -162,65 +172,37 @@ fn escaped_head(key: &[u8], at_root: bool) -> usize {
 
 /// The key as text, if it is shown as such.
 fn as_text(key: &[u8]) -> Option<&str> {
-    // Without a branch per byte again. C1 is the one control character that is no ASCII: 0xC2 and a byte below 0xA0.
-    let (mut control, mut before) = (false, 0);
-    for &b in key {
-        control |= (b < 0x20) | (b == 0x7f) | ((before == 0xc2) & (b < 0xa0));
-        before = b;
-    }
-    if control || key.is_empty() {
-        None
-    } else {
-        std::str::from_utf8(key).ok()
-    }
-}
-
-/// Whether a byte is escaped wherever it stands.
-fn is_escaped(byte: u8) -> bool {
-    byte == b'/' || byte == b'%'
+    let text = std::str::from_utf8(key).ok()?;
+    (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
 }
 
 fn encode_text(out: &mut Vec<u8>, text: &str, at_root: bool) {
-    let key = text.as_bytes();
-    let head = escaped_head(key, at_root);
-    let escapes = head + key.iter().filter(|&&b| is_escaped(b)).count();
-    if key.len() + 2 * escapes <= MAX_NAME {
-        out.reserve(key.len() + 2 * escapes);
-        push_escaped(out, key, head);
-        return;
-    }
-    // Too long: what still fits, in whole characters. (The escaped head is ASCII, and no part of it is escaped otherwise.)
-    let (mut cut, mut len) = (0, 2 * head);
-    for c in text.chars() {
-        len += if c == '/' || c == '%' {
-            3
+    let start = out.len();
+    // Room for what is written before the cut is found out to be needed: a whole name and one more character.
+    out.reserve(text.len().saturating_mul(3).min(MAX_NAME + 4));
+    let head = escaped_head(text.as_bytes(), at_root);
+    let mut cut = start;
+    for (at, c) in text.char_indices() {
+        if at < head || c == '/' || c == '%' {
+            // These are ASCII all.
+            let byte = c as u8;
+            out.extend_from_slice(&[
+                b'%',
+                UPPER[usize::from(byte >> 4)],
+                UPPER[usize::from(byte & 15)],
+            ]);
         } else {
-            c.len_utf8()
-        };
-        if len > MAX_CUT {
-            break;
+            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        cut += c.len_utf8();
+        let len = out.len() - start;
+        if len <= MAX_CUT {
+            cut = out.len();
+        } else if len > MAX_NAME {
+            out.truncate(cut);
+            push_hash(out, text.as_bytes());
+            return;
+        }
     }
-    out.reserve(MAX_NAME);
-    push_escaped(out, &key[..cut], head);
-    push_hash(out, key);
-}
-
-/// Appends a text key as it is, but for its first `head` bytes and those that are escaped anywhere.
-fn push_escaped(out: &mut Vec<u8>, key: &[u8], head: usize) {
-    const UPPER: &[u8; 16] = b"0123456789ABCDEF";
-    let escape = |b: u8| [b'%', UPPER[usize::from(b >> 4)], UPPER[usize::from(b & 15)]];
-    let (head, mut rest) = key.split_at(head);
-    for &b in head {
-        out.extend_from_slice(&escape(b));
-    }
-    while let Some(at) = rest.iter().position(|&b| is_escaped(b)) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&escape(rest[at]));
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
 }
 
 fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
@@ -230,7 +212,7 @@ fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
     } else {
         &key[..(HEX_CUT - HEX_PREFIX.len()) / 2]
     };
-    out.reserve(HEX_PREFIX.len() + 2 * shown.len() + if whole { 0 } else { HASH_LEN });
+    out.reserve(HEX_PREFIX.len() + 2 * shown.len() + HASH_LEN);
     out.extend_from_slice(HEX_PREFIX);
     push_hex(out, shown);
     if !whole {
@@ -238,14 +220,15 @@ fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
     }
 }
 
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    const LOWER: &[u8; 16] = b"0123456789abcdef";
-    let start = out.len();
-    out.resize(start + 2 * bytes.len(), 0);
-    let (pairs, _) = out[start..].as_chunks_mut::<2>();
-    for (pair, &b) in pairs.iter_mut().zip(bytes) {
-        *pair = [LOWER[usize::from(b >> 4)], LOWER[usize::from(b & 15)]];
-    }
+    out.extend(
+        bytes
+            .iter()
+            .flat_map(|&b| [LOWER[usize::from(b >> 4)], LOWER[usize::from(b & 15)]]),
+    );
 }
 
 fn push_hash(out: &mut Vec<u8>, key: &[u8]) {

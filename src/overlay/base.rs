@@ -1,0 +1,284 @@
+//! The base: the mounted snapshot, by inode number.
+
+use super::ino::{Ino, MAX_SLOTS};
+use crate::bolt::meta::fnv1a;
+use crate::bolt::{Bucket, BucketRef, Damage, Element, Error, Result, Snapshot};
+use crate::view::name;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The slot of the root directory.
+const ROOT_SLOT: u32 = 0;
+/// The slot of the root of the tree as it was at mounting.
+const BASE_ROOT_SLOT: u32 = 1;
+
+/// The mounted snapshot and the directories of it that were visited.
+pub struct Base {
+    snapshot: Snapshot,
+    dirs: RwLock<Dirs>,
+    /// Pages whose keys are known to be in order, each at its number modulo the length.
+    in_order: Box<[AtomicU64; 256]>,
+}
+
+/// Every directory gets a slot when something in it is first asked for.
+struct Dirs {
+    slots: Vec<Dir>,
+    by_ino: HashMap<Ino, u32>,
+}
+
+#[derive(Clone)]
+struct Dir {
+    ino: Ino,
+    bucket: BucketRef,
+    /// Part of the tree as it was at mounting: staged edits do not apply.
+    pristine: bool,
+    /// A listing has met damage in this bucket.
+    damaged: bool,
+    /// (hash, element offset) of the keys whose names are cut, sorted; made when one is looked up.
+    long_names: Option<Arc<[(u64, u64)]>>,
+}
+
+/// A directory of the base.
+#[derive(Clone, Copy)]
+pub struct BaseDir<'a> {
+    slot: u32,
+    /// Its content.
+    pub bucket: Bucket<'a>,
+}
+
+impl BaseDir<'_> {
+    /// The number of the node that `element` of this directory is.
+    ///
+    /// # Errors
+    /// [`Damage::OutOfRange`] for an element past 1 TiB: no inode number can carry it.
+    pub fn ino(&self, element: &Element<'_>) -> Result<Ino> {
+        Ino::of_base(self.slot, element.offset).ok_or_else(|| {
+            let snapshot = self.bucket.snapshot();
+            let damage = Damage::OutOfRange {
+                hwm: snapshot.meta().hwm,
+            };
+            Error::page(snapshot.pgid_at(element.offset), damage)
+        })
+    }
+}
+
+impl Base {
+    /// The base of a mount of `snapshot`.
+    pub fn new(snapshot: Snapshot) -> Base {
+        let bucket = snapshot.root_ref();
+        let dir = |ino, pristine| Dir {
+            ino,
+            bucket,
+            pristine,
+            damaged: false,
+            long_names: None,
+        };
+        let slots = vec![dir(Ino::ROOT, false), dir(Ino::BASE_ROOT, true)];
+        let by_ino = [(Ino::ROOT, ROOT_SLOT), (Ino::BASE_ROOT, BASE_ROOT_SLOT)].into();
+        let in_order = Box::new([const { AtomicU64::new(0) }; 256]);
+        Base {
+            snapshot,
+            dirs: RwLock::new(Dirs { slots, by_ino }),
+            in_order,
+        }
+    }
+
+    /// The mounted snapshot.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The base element of `ino`; `None` for a root and for a staged or fixed node.
+    ///
+    /// # Errors
+    /// [`Damage::ElementOutside`] for a number that was never given out.
+    pub fn element(&self, ino: Ino) -> Result<Option<Element<'_>>> {
+        ino.element()
+            .map(|(_, offset)| self.snapshot.element_at(offset))
+            .transpose()
+    }
+
+    /// The content of the directory `ino` in the base; `None` for a staged or fixed node and for
+    /// one that is no directory.
+    ///
+    /// # Errors
+    /// What is wrong with the bucket's value, [`Damage::BucketCycle`] for a bucket inside itself.
+    pub fn dir(&self, ino: Ino) -> Result<Option<BaseDir<'_>>> {
+        let known = {
+            let dirs = self.dirs.read();
+            let slot = dirs.by_ino.get(&ino).copied();
+            slot.and_then(|slot| Some((slot, dirs.slots.get(slot as usize)?.bucket)))
+        };
+        if let Some((slot, at)) = known {
+            return Ok(Some(BaseDir {
+                slot,
+                bucket: self.snapshot.bucket(at),
+            }));
+        }
+        let Some((parent, offset)) = ino.element() else {
+            return Ok(None);
+        };
+        let element = self.snapshot.element_at(offset)?;
+        if !element.is_bucket() {
+            return Ok(None);
+        }
+        let at = self.snapshot.bucket_ref(&element)?;
+        let slot = self.dirs.write().add(ino, parent, at)?;
+        Ok(Some(BaseDir {
+            slot,
+            bucket: self.snapshot.bucket(at),
+        }))
+    }
+
+    /// Where the base has `ino`: its directory and its key. `None` for a root and for a staged or
+    /// fixed node.
+    pub fn origin(&self, ino: Ino) -> Option<(Ino, &[u8])> {
+        let (slot, offset) = ino.element()?;
+        let parent = self.dirs.read().slots.get(slot as usize)?.ino;
+        Some((parent, self.snapshot.element_at(offset).ok()?.key))
+    }
+
+    /// Part of the tree as it was at mounting: staged edits do not apply to it.
+    pub fn is_pristine(&self, ino: Ino) -> bool {
+        let Some((slot, _)) = ino.element() else {
+            return ino == Ino::BASE_ROOT;
+        };
+        self.dirs
+            .read()
+            .slots
+            .get(slot as usize)
+            .is_some_and(|dir| dir.pristine)
+    }
+
+    /// The element of `dir` with this key.
+    ///
+    /// # Errors
+    /// What is wrong with a page on the way.
+    pub fn find<'a>(&'a self, dir: &BaseDir<'a>, key: &[u8]) -> Result<Option<Element<'a>>> {
+        dir.bucket.get(key)
+    }
+
+    /// Verifies that an edit at `key` of `dir` can be written back: the pages on the way to it are
+    /// sound and in order. Refusing the edit is better than failing the commit.
+    ///
+    /// # Errors
+    /// What is wrong with the first page that is not sound.
+    pub fn verify_editable(&self, dir: &BaseDir<'_>, key: &[u8]) -> Result<()> {
+        let place = |pgid: u64| &self.in_order[pgid as usize % self.in_order.len()];
+        let mut visited = Vec::with_capacity(4);
+        dir.bucket.verify_path(key, |pgid| {
+            visited.push(pgid);
+            place(pgid).load(Ordering::Relaxed) == pgid
+        })?;
+        if !dir.bucket.at().is_inline() {
+            visited
+                .iter()
+                .for_each(|&pgid| place(pgid).store(pgid, Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
+    /// The key of `dir` whose name is longer than a file name may be and is shown cut, with
+    /// `hash` at its end; `prefix` is the part of the key that is shown.
+    ///
+    /// # Errors
+    /// What is wrong with the bucket, where that leaves open whether the key is there.
+    pub fn find_long(
+        &self,
+        dir: &BaseDir<'_>,
+        prefix: &[u8],
+        hash: u64,
+    ) -> Result<Option<Vec<u8>>> {
+        let known = self
+            .dirs
+            .read()
+            .slots
+            .get(dir.slot as usize)
+            .and_then(|d| d.long_names.clone());
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let index = long_names(dir)?;
+                if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {
+                    d.long_names = Some(index.clone());
+                }
+                index
+            }
+        };
+        let first = index.partition_point(|&(h, _)| h < hash);
+        for &(_, offset) in index[first..].iter().take_while(|&&(h, _)| h == hash) {
+            let key = self.snapshot.element_at(offset)?.key;
+            if key.starts_with(prefix) {
+                return Ok(Some(key.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that a listing of `dir` has met damage.
+    ///
+    /// # Returns
+    /// Whether this is the first time.
+    pub fn set_damaged(&self, dir: &BaseDir<'_>) -> bool {
+        let mut dirs = self.dirs.write();
+        dirs.slots
+            .get_mut(dir.slot as usize)
+            .is_some_and(|d| !std::mem::replace(&mut d.damaged, true))
+    }
+
+    /// A listing of `dir` has met damage: it cannot be complete.
+    pub fn is_damaged(&self, dir: &BaseDir<'_>) -> bool {
+        self.dirs
+            .read()
+            .slots
+            .get(dir.slot as usize)
+            .is_some_and(|d| d.damaged)
+    }
+}
+
+impl Dirs {
+    fn add(&mut self, ino: Ino, parent: u32, bucket: BucketRef) -> Result<u32> {
+        if let Some(&slot) = self.by_ino.get(&ino) {
+            return Ok(slot); // another thread was faster
+        }
+        let error = |damage| Error::page(bucket.root, damage);
+        let slot = self.slots.len() as u32;
+        let pristine = self.slots.get(parent as usize).map(|dir| dir.pristine);
+        let (true, Some(pristine)) = (slot < MAX_SLOTS, pristine) else {
+            return Err(error(Damage::TooDeep));
+        };
+        let mut ancestor = parent;
+        while let Some(dir) = self.slots.get(ancestor as usize) {
+            if !bucket.is_inline() && dir.bucket.root == bucket.root {
+                return Err(error(Damage::BucketCycle));
+            }
+            match dir.ino.element() {
+                Some((slot, _)) => ancestor = slot,
+                None => break,
+            }
+        }
+        self.slots.push(Dir {
+            ino,
+            bucket,
+            pristine,
+            damaged: false,
+            long_names: None,
+        });
+        self.by_ino.insert(ino, slot);
+        Ok(slot)
+    }
+}
+
+fn long_names(dir: &BaseDir<'_>) -> Result<Arc<[(u64, u64)]>> {
+    let mut index = Vec::new();
+    for element in dir.bucket.iter() {
+        let element = element?;
+        if name::is_cut(element.key) {
+            index.push((fnv1a(element.key), element.offset));
+        }
+    }
+    index.sort_unstable();
+    Ok(index.into())
+}

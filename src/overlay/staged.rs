@@ -1,0 +1,231 @@
+//! What this mount has changed, in memory.
+//!
+//! Per changed directory a map from key to whiteout or node; per changed node its content and
+//! attributes. A directory with an entry here has an entry in its own directory too, up to the
+//! root, so that everything staged is found by walking down from there.
+
+use super::ino::Ino;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// A key, shared between the places that need it.
+pub type Key = Arc<[u8]>;
+
+/// Removed entries of a directory whose positions are still known to listings. A listing passes
+/// on at most some thousand entries at a time, so a position older than this many removals is
+/// not in use any more.
+const GHOSTS: usize = 1 << 16;
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A bucket.
+    Directory,
+    /// A key with its value.
+    File,
+}
+
+/// Attributes that a database has no place for; kept until the mount ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Attrs {
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last access.
+    pub atime: SystemTime,
+    /// Last change of content.
+    pub mtime: SystemTime,
+    /// Last change of attributes.
+    pub ctime: SystemTime,
+}
+
+/// What is staged for one node.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// What it is.
+    pub kind: Kind,
+    /// A file's content as it is shown; `None` is the base's.
+    pub content: Option<Arc<Vec<u8>>>,
+    /// Its attributes; `None` are those that every node starts with.
+    pub attrs: Option<Box<Attrs>>,
+    /// Its directory and key, where they are not those of the base.
+    pub place: Option<(Ino, Key)>,
+    /// A bucket's new sequence number.
+    pub sequence: Option<u64>,
+}
+
+impl Node {
+    /// A node of which nothing is staged yet.
+    pub fn new(kind: Kind) -> Node {
+        Node {
+            kind,
+            content: None,
+            attrs: None,
+            place: None,
+            sequence: None,
+        }
+    }
+}
+
+/// What stands at a key of a changed directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Deleted; the base has an element with this key.
+    Whiteout,
+    /// This node, with the entry's position in listings.
+    Node {
+        /// The node.
+        ino: Ino,
+        /// A number that no other entry ever had.
+        position: u64,
+    },
+}
+
+/// The changes of one directory.
+#[derive(Debug, Clone, Default)]
+struct DirChange {
+    entries: BTreeMap<Key, Entry>,
+    /// The key of each position given out, for entries that the base does not have.
+    positions: HashMap<u64, Key>,
+    /// Positions of entries that are gone, oldest first.
+    ghosts: VecDeque<u64>,
+}
+
+/// Everything staged.
+#[derive(Debug, Clone, Default)]
+pub struct Staged {
+    dirs: HashMap<Ino, DirChange>,
+    nodes: HashMap<Ino, Node>,
+    serial: u64,
+    version: u64,
+}
+
+impl Staged {
+    /// A number that grows with every edit.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Nothing is staged, not even an attribute.
+    pub fn is_empty(&self) -> bool {
+        self.dirs.is_empty() && self.nodes.is_empty()
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// Takes a new node in and numbers it. It has no place yet.
+    pub fn add(&mut self, node: Node) -> Ino {
+        let ino = Ino::of_staged(self.next_serial());
+        if node.kind == Kind::Directory {
+            self.dirs.insert(ino, DirChange::default());
+        }
+        self.nodes.insert(ino, node);
+        ino
+    }
+
+    /// What is staged for `ino`.
+    pub fn node(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(&ino)
+    }
+
+    /// What is staged for `ino`, for changing it; made where there is nothing yet.
+    pub fn node_mut(&mut self, ino: Ino, kind: Kind) -> &mut Node {
+        self.version += 1;
+        self.nodes.entry(ino).or_insert_with(|| Node::new(kind))
+    }
+
+    /// All nodes of which something is staged, in no order.
+    pub fn nodes(&self) -> impl Iterator<Item = (Ino, &Node)> {
+        self.nodes.iter().map(|(&ino, node)| (ino, node))
+    }
+
+    /// Drops what is staged for a node that has no place in the tree any more.
+    pub fn forget(&mut self, ino: Ino) {
+        self.nodes.remove(&ino);
+        self.dirs.remove(&ino);
+    }
+
+    /// Drops the changes of a directory that is removed.
+    pub fn forget_entries(&mut self, dir: Ino) {
+        self.dirs.remove(&dir);
+    }
+
+    /// What is staged at `key` of `dir`.
+    pub fn entry(&self, dir: Ino, key: &[u8]) -> Option<Entry> {
+        self.dirs.get(&dir)?.entries.get(key).copied()
+    }
+
+    /// The staged entries of `dir` from `from` on, by key.
+    pub fn entries<'a>(
+        &'a self,
+        dir: Ino,
+        from: Bound<&[u8]>,
+    ) -> impl Iterator<Item = (&'a Key, Entry)> + use<'a> {
+        let dir = self.dirs.get(&dir);
+        let range = dir.map(|d| d.entries.range::<[u8], _>((from, Bound::Unbounded)));
+        range
+            .into_iter()
+            .flatten()
+            .map(|(key, &entry)| (key, entry))
+    }
+
+    /// Something is staged in `dir`.
+    pub fn has_entries(&self, dir: Ino) -> bool {
+        self.dirs.get(&dir).is_some_and(|d| !d.entries.is_empty())
+    }
+
+    /// The key at which the entry with this position stands or stood.
+    pub fn position(&self, dir: Ino, position: u64) -> Option<&Key> {
+        self.dirs.get(&dir)?.positions.get(&position)
+    }
+
+    /// Puts `ino` at `key` of `dir`, in place of what was there. `in_base`: the base has this key
+    /// too, so that listings take its position from there.
+    pub fn set(&mut self, dir: Ino, key: Key, ino: Ino, in_base: bool) {
+        self.version += 1;
+        let position = self.next_serial();
+        let change = self.dirs.entry(dir).or_default();
+        if !in_base {
+            change.positions.insert(position, key.clone());
+        }
+        let old = change.entries.insert(key, Entry::Node { ino, position });
+        change.bury(old);
+    }
+
+    /// Takes away what stands at `key` of `dir`; with `in_base` a whiteout hides the base's.
+    pub fn clear(&mut self, dir: Ino, key: &[u8], in_base: bool) {
+        self.version += 1;
+        let change = self.dirs.entry(dir).or_default();
+        let old = if in_base {
+            change.entries.insert(key.into(), Entry::Whiteout)
+        } else {
+            change.entries.remove(key)
+        };
+        change.bury(old);
+    }
+}
+
+impl DirChange {
+    fn bury(&mut self, old: Option<Entry>) {
+        let Some(Entry::Node { position, .. }) = old else {
+            return;
+        };
+        if !self.positions.contains_key(&position) {
+            return;
+        }
+        self.ghosts.push_back(position);
+        if self.ghosts.len() > GHOSTS
+            && let Some(oldest) = self.ghosts.pop_front()
+        {
+            self.positions.remove(&oldest);
+        }
+    }
+}

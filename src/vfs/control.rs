@@ -1,0 +1,147 @@
+//! `.boltfs` in the root: there, but not listed. What is pending, what is mounted, the tree as it
+//! was, and a file that takes commands.
+
+use super::{Attr, DirEntry, Error, Result, SetAttr, Vfs};
+use crate::overlay::{Attrs, Ino, Kind};
+use serde_json::json;
+
+/// The name of the control directory.
+pub const NAME: &[u8] = b".boltfs";
+
+const DIR: Ino = Ino::FIRST_FIXED;
+const PENDING: Ino = Ino(DIR.0 + 1);
+const INFO: Ino = Ino(DIR.0 + 2);
+const CONTROL: Ino = Ino(DIR.0 + 3);
+
+/// What the directory holds. The tree as it was at mounting is a node of the base.
+const ENTRIES: [(&[u8], Ino); 4] = [
+    (b"base", Ino::BASE_ROOT),
+    (b"control", CONTROL),
+    (b"info", INFO),
+    (b"pending", PENDING),
+];
+
+/// A node that is neither of the base nor staged, but always there.
+pub(super) fn is_fixed(ino: Ino) -> bool {
+    (DIR..=CONTROL).contains(&ino)
+}
+
+/// The fixed node called `name` in `dir`.
+pub(super) fn lookup(dir: Ino, name: &[u8]) -> Option<Ino> {
+    match dir {
+        Ino::ROOT => (name == NAME).then_some(DIR),
+        DIR => ENTRIES
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|&(_, ino)| ino),
+        _ => None,
+    }
+}
+
+impl Vfs {
+    pub(super) fn fixed_attr(&self, ino: Ino) -> Result<Attr> {
+        let kind = if ino == DIR {
+            Kind::Directory
+        } else {
+            Kind::File
+        };
+        let size = match ino {
+            PENDING | INFO => self.fixed_content(ino)?.len() as u64,
+            _ => 0,
+        };
+        let mode = match ino {
+            DIR => self.options.dir_mode & 0o555,
+            CONTROL => self.options.file_mode & 0o222,
+            _ => self.options.file_mode & 0o444,
+        };
+        let attrs = Attrs {
+            mode,
+            ..self.first_attrs(kind)
+        };
+        Ok(Attr {
+            ino,
+            kind,
+            size,
+            attrs,
+            volatile: kind == Kind::File,
+        })
+    }
+
+    pub(super) fn fixed_setattr(&self, ino: Ino, set: SetAttr) -> Result<Attr> {
+        // `echo commit > control` truncates first.
+        let only_size = set.mode.is_none() && set.uid.is_none() && set.gid.is_none();
+        if ino == CONTROL && only_size {
+            return self.fixed_attr(ino);
+        }
+        Err(Error::NotPermitted)
+    }
+
+    pub(super) fn fixed_readdir(
+        &self,
+        dir: Ino,
+        cookie: u64,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        if dir != DIR {
+            return Err(Error::NotDirectory);
+        }
+        // Cookies 1 and 2 are `.` and `..`.
+        for (index, (name, ino)) in ENTRIES.iter().enumerate() {
+            let next = index as u64 + 3;
+            let attr = self.getattr(*ino)?;
+            if next > cookie
+                && !each(DirEntry {
+                    name,
+                    cookie: next,
+                    attr,
+                })
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn fixed_content(&self, ino: Ino) -> Result<Vec<u8>> {
+        match ino {
+            DIR => Err(Error::IsDirectory),
+            INFO => Ok(self.info()?),
+            PENDING => {
+                let mut lines = String::new();
+                self.pending(&mut |item| lines.push_str(&format!("{item}\n")))?;
+                Ok(lines.into_bytes())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn fixed_write(&self, _ino: Ino, _data: &[u8]) -> Result<()> {
+        Err(Error::NotPermitted)
+    }
+
+    fn info(&self) -> Result<Vec<u8>> {
+        let snapshot = self.base.snapshot();
+        let meta = snapshot.meta();
+        let mut info = self.options.info.clone();
+        for (key, value) in [
+            ("page_size", json!(meta.page_size)),
+            ("txid", json!(meta.txid)),
+            ("meta", json!(snapshot.slot())),
+            ("file_size", json!(snapshot.file_len())),
+            ("pages", json!(meta.hwm)),
+            (
+                "freelist_stored",
+                json!(meta.freelist != crate::bolt::meta::NO_FREELIST),
+            ),
+            ("read_only", json!(self.options.read_only)),
+            ("raw", json!(self.options.raw)),
+            ("pending", json!(self.pending_count()?)),
+            ("pid", json!(std::process::id())),
+        ] {
+            info.insert(key.to_owned(), value);
+        }
+        let mut text = serde_json::to_vec_pretty(&info).map_err(|_| Error::Invalid)?;
+        text.push(b'\n');
+        Ok(text)
+    }
+}

@@ -1,0 +1,341 @@
+//! Directories: look up, list, create, remove.
+
+use super::{Attr, Error, Result, Vfs, control};
+use crate::overlay::{Attrs, Found, Ino, Key, Kind, Node, Position, Staged};
+use crate::view::name::{self, Decoded};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// One entry of a listing, as it is handed to the kernel.
+pub struct DirEntry<'a> {
+    /// File name, not terminated.
+    pub name: &'a [u8],
+    /// Where the listing goes on behind this entry: to be handed to the next call.
+    pub cookie: u64,
+    /// What stat(2) answers for it.
+    pub attr: Attr,
+}
+
+/// Bit of a cookie that stands behind a staged entry. A cookie is a positive file offset to the
+/// kernel, so bit 63 is not to be had.
+const STAGED_COOKIE: u64 = 1 << 62;
+const COOKIE_DOT: u64 = 1;
+const COOKIE_DOT_DOT: u64 = 2;
+
+fn position(cookie: u64) -> Position {
+    match cookie {
+        0..=COOKIE_DOT_DOT => Position::Start,
+        c if c & STAGED_COOKIE != 0 => Position::Staged(c & !STAGED_COOKIE),
+        offset => Position::Base(offset),
+    }
+}
+
+fn cookie(position: Position) -> u64 {
+    match position {
+        Position::Start => COOKIE_DOT_DOT,
+        Position::Base(offset) => offset,
+        Position::Staged(number) => STAGED_COOKIE | number,
+    }
+}
+
+/// The root bucket of the tree as it stands, or as it was at mounting.
+pub(super) fn is_root(dir: Ino) -> bool {
+    dir == Ino::ROOT || dir == Ino::BASE_ROOT
+}
+
+impl Vfs {
+    /// The node called `name` in the directory `dir`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], also for a name that no key can have.
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr> {
+        if let Some(ino) = control::lookup(dir, name) {
+            return self.getattr(ino);
+        }
+        if control::is_fixed(dir) {
+            return Err(Error::NotFound);
+        }
+        let staged = self.read_staged();
+        let found = self.find(&staged, dir, name)?.ok_or(Error::NotFound)?;
+        Ok(self.attr(&staged, &found))
+    }
+
+    /// The node called `name` in `dir`.
+    pub(super) fn find<'a>(
+        &'a self,
+        staged: &'a Staged,
+        dir: Ino,
+        name: &[u8],
+    ) -> Result<Option<Found<'a>>> {
+        match self.key(staged, dir, name)? {
+            Some(key) => Ok(self.merged(staged).find(dir, &key)?),
+            None => Ok(None),
+        }
+    }
+
+    /// The key whose name in `dir` is `name`; `None` for a name that no key there has.
+    pub(super) fn key(&self, staged: &Staged, dir: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (prefix, hash) = match name::decode(name, is_root(dir)) {
+            Ok(Decoded::Key(key)) => return Ok(Some(key)),
+            Ok(Decoded::Hashed { prefix, hash }) => (prefix, hash),
+            Err(name::NameError::TooLong) => return Err(Error::NameTooLong),
+            Err(name::NameError::NotCanonical) => return Ok(None),
+        };
+        let base = match self.base.dir(dir)? {
+            Some(base_dir) => self.base.find_long(&base_dir, &prefix, hash)?,
+            None => None,
+        };
+        if base.is_some() {
+            return Ok(base);
+        }
+        // A node with such a name can have come here by a rename of what is around it only.
+        let entries = staged.entries(dir, std::ops::Bound::Included(&prefix));
+        let mut with_prefix = entries.take_while(|(key, _)| key.starts_with(&prefix));
+        let found = with_prefix.find(|(key, _)| name::encode(key, is_root(dir)) == name);
+        Ok(found.map(|(key, _)| key.to_vec()))
+    }
+
+    /// Hands the entries of `dir` behind `cookie` (0: from the start) to `each`, until that
+    /// answers `false` for one it has no room for.
+    ///
+    /// # Errors
+    /// [`Error::Incomplete`] once all that is readable of a damaged bucket has been listed.
+    pub fn readdir(
+        &self,
+        dir: Ino,
+        cookie_from: u64,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        if cookie_from < COOKIE_DOT {
+            let attr = self.getattr(dir)?;
+            if attr.kind != Kind::Directory {
+                return Err(Error::NotDirectory);
+            }
+            if !each(DirEntry {
+                name: b".",
+                cookie: COOKIE_DOT,
+                attr,
+            }) {
+                return Ok(());
+            }
+        }
+        if cookie_from < COOKIE_DOT_DOT {
+            // The kernel knows the parent and looks at the name alone.
+            let attr = self.getattr(dir)?;
+            if !each(DirEntry {
+                name: b"..",
+                cookie: COOKIE_DOT_DOT,
+                attr,
+            }) {
+                return Ok(());
+            }
+        }
+        if control::is_fixed(dir) {
+            return self.fixed_readdir(dir, cookie_from, each);
+        }
+        let staged = self.read_staged();
+        let listing = self.merged(&staged).list(dir, position(cookie_from))?;
+        let mut buffer = Vec::with_capacity(name::MAX_NAME);
+        let mut damaged = false;
+        for entry in listing {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(e) => {
+                    self.note_damage(&staged, dir, &e);
+                    damaged = true;
+                    continue;
+                }
+            };
+            buffer.clear();
+            name::encode_into(&mut buffer, &entry.key, is_root(dir));
+            let attr = self.attr(&staged, &entry.found);
+            let cookie = cookie(entry.position);
+            if !each(DirEntry {
+                name: &buffer,
+                cookie,
+                attr,
+            }) {
+                return Ok(());
+            }
+        }
+        if damaged
+            || self
+                .base
+                .dir(dir)?
+                .is_some_and(|d| self.base.is_damaged(&d))
+        {
+            // So that nobody takes the listing for complete.
+            return Err(Error::Incomplete);
+        }
+        Ok(())
+    }
+
+    /// Says once in words that a bucket cannot be listed in full.
+    fn note_damage(&self, staged: &Staged, dir: Ino, e: &crate::bolt::Error) {
+        if let Ok(Some(base_dir)) = self.base.dir(dir)
+            && self.base.set_damaged(&base_dir)
+        {
+            let path = self.merged(staged).path(dir).unwrap_or_default();
+            let bucket = name::path(path.iter().map(|key| &key[..]));
+            log::warn!("bucket {bucket} is damaged and cannot be listed in full: {e}");
+        }
+    }
+
+    /// Makes an empty file.
+    ///
+    /// # Errors
+    /// [`Error::NotPermitted`] in the root, where only buckets can be; [`Error::Exists`],
+    /// [`Error::NameTooLong`], [`Error::Invalid`] for a name that is not the one name of its key.
+    pub fn create(&self, dir: Ino, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
+        self.make(dir, name, Kind::File, mode, uid, gid)
+    }
+
+    /// Makes an empty directory: a bucket.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but buckets are allowed in the root.
+    pub fn mkdir(&self, dir: Ino, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
+        self.make(dir, name, Kind::Directory, mode, uid, gid)
+    }
+
+    fn make(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        kind: Kind,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+    ) -> Result<Attr> {
+        if control::lookup(dir, name).is_some() {
+            return Err(Error::Exists);
+        }
+        self.must_be_editable(dir)?;
+        if dir == Ino::ROOT && kind == Kind::File {
+            return Err(Error::NotPermitted);
+        }
+        let mut staged = self.edit()?;
+        self.must_be_directory(&staged, dir)?;
+        let key = self.new_key(&staged, dir, name)?;
+        if self.merged(&staged).find(dir, &key)?.is_some() {
+            return Err(Error::Exists);
+        }
+        let below = self.below_for_edit(&staged, dir, &key)?;
+        self.touch_up(&mut staged, dir)?;
+        let now = SystemTime::now();
+        let attrs = Attrs {
+            mode: (mode & 0o7777) as u16,
+            uid,
+            gid,
+            atime: now,
+            mtime: now,
+            ctime: now,
+        };
+        let mut node = Node::new(kind);
+        node.attrs = Some(Box::new(attrs));
+        if kind == Kind::File {
+            node.content = Some(Arc::default());
+        }
+        node.place = Some((dir, key.clone()));
+        let ino = staged.add(node);
+        staged.set(dir, key, ino, below);
+        self.touch(&mut staged, dir, Kind::Directory);
+        Ok(Attr {
+            ino,
+            kind,
+            size: 0,
+            attrs,
+            volatile: false,
+        })
+    }
+
+    /// The key that a new entry called `name` gets.
+    pub(super) fn new_key(&self, staged: &Staged, dir: Ino, name: &[u8]) -> Result<Key> {
+        match name::decode(name, is_root(dir))? {
+            Decoded::Key(key) => Ok(key.into()),
+            // The name of a key that is already there may be used, a new one cannot be made of it.
+            Decoded::Hashed { .. } => match self.key(staged, dir, name)? {
+                Some(key) => Ok(key.into()),
+                None => Err(Error::NameTooLong),
+            },
+        }
+    }
+
+    pub(super) fn must_be_directory(&self, staged: &Staged, ino: Ino) -> Result<()> {
+        match self.merged(staged).kind(ino)? {
+            Some(Kind::Directory) => Ok(()),
+            Some(Kind::File) => Err(Error::NotDirectory),
+            None => Err(Error::Stale),
+        }
+    }
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::IsDirectory`].
+    pub fn unlink(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        self.remove(dir, name, Kind::File)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotDirectory`], [`Error::NotEmpty`].
+    pub fn rmdir(&self, dir: Ino, name: &[u8]) -> Result<()> {
+        self.remove(dir, name, Kind::Directory)
+    }
+
+    fn remove(&self, dir: Ino, name: &[u8], kind: Kind) -> Result<()> {
+        if control::lookup(dir, name).is_some() {
+            return Err(Error::NotPermitted);
+        }
+        self.must_be_editable(dir)?;
+        let mut staged = self.edit()?;
+        let key = self.key(&staged, dir, name)?.ok_or(Error::NotFound)?;
+        let found = self
+            .merged(&staged)
+            .find(dir, &key)?
+            .ok_or(Error::NotFound)?;
+        let ino = found.ino;
+        match (kind, found.kind) {
+            (Kind::File, Kind::Directory) => return Err(Error::IsDirectory),
+            (Kind::Directory, Kind::File) => return Err(Error::NotDirectory),
+            (Kind::Directory, Kind::Directory) => self.must_be_empty(&staged, ino)?,
+            (Kind::File, Kind::File) => {}
+        }
+        self.take_out(&mut staged, dir, &key, ino, kind)?;
+        self.touch(&mut staged, dir, Kind::Directory);
+        Ok(())
+    }
+
+    /// Takes the node `ino` away from `key` of `dir`.
+    pub(super) fn take_out(
+        &self,
+        staged: &mut Staged,
+        dir: Ino,
+        key: &[u8],
+        ino: Ino,
+        kind: Kind,
+    ) -> Result<()> {
+        let below = self.below_for_edit(staged, dir, key)?;
+        self.touch_up(staged, dir)?;
+        staged.clear(dir, key, below);
+        if kind == Kind::Directory {
+            staged.forget_entries(ino);
+        }
+        Ok(())
+    }
+
+    /// What cannot be read does not keep a bucket from being removed: who removes it by name after
+    /// all that was readable is gone means it.
+    pub(super) fn must_be_empty(&self, staged: &Staged, dir: Ino) -> Result<()> {
+        let listing = match self.merged(staged).list(dir, Position::Start) {
+            Ok(listing) => listing,
+            Err(_) => return Ok(()),
+        };
+        match listing.filter_map(Result::ok).next() {
+            Some(_) => Err(Error::NotEmpty),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Why a file-system operation is refused, in words. `fuse` has the one table to errno.
+
+use crate::bolt;
+use crate::view::name::NameError;
+
+/// A result of a file-system operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation is refused.
+#[derive(Debug)]
+pub enum Error {
+    /// No such key or bucket.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// A key where a bucket is needed.
+    NotDirectory,
+    /// A bucket where a key is needed.
+    IsDirectory,
+    /// The bucket is not empty.
+    NotEmpty,
+    /// The format has no place for it: a key in the root, a link, a device.
+    NotPermitted,
+    /// The mount, or this part of it, is read-only.
+    ReadOnly,
+    /// No key can have this name: too long.
+    NameTooLong,
+    /// No key can have this name, or the arguments contradict each other.
+    Invalid,
+    /// Past bbolt's limit for a value.
+    TooBig,
+    /// The database is damaged here.
+    Damaged(bolt::Error),
+    /// The listing of a damaged bucket ends here: all that is readable has been listed.
+    Incomplete,
+    /// No such extended attribute.
+    NoAttribute,
+    /// Not a kind of operation that this file system has.
+    NotSupported,
+    /// A number that was never given out, or whose node is gone.
+    Stale,
+    /// The mount is ending and takes no more edits.
+    Sealed,
+}
+
+impl From<bolt::Error> for Error {
+    fn from(e: bolt::Error) -> Self {
+        Error::Damaged(e)
+    }
+}
+
+impl From<NameError> for Error {
+    fn from(e: NameError) -> Self {
+        match e {
+            NameError::TooLong => Error::NameTooLong,
+            NameError::NotCanonical => Error::Invalid,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Files: read, write, truncate.
+
+use super::attr::drop_set_ids;
+use super::shown::cut;
+use super::{Error, Result, SetAttr, Vfs, control};
+use crate::overlay::{Ino, Key, Kind, Staged};
+use crate::view::text;
+use std::sync::Arc;
+
+/// Longest content of a file, in bytes: bbolt cannot read an element of 2 GiB or more (header,
+/// key and value together), and the longest key is 32,768 bytes.
+pub const MAX_FILE: u64 = (1 << 31) - 1 - 16 - 32_768;
+
+impl Vfs {
+    /// Hands up to `size` bytes at `offset` of the file `ino` to `reply`.
+    ///
+    /// # Errors
+    /// [`Error::IsDirectory`], [`Error::Stale`].
+    pub fn read<T>(
+        &self,
+        ino: Ino,
+        offset: u64,
+        size: usize,
+        reply: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T> {
+        if control::is_fixed(ino) {
+            let content = self.fixed_content(ino)?;
+            return Ok(reply(cut(&content, offset, size)));
+        }
+        let staged = self.read_staged();
+        if let Some(content) = staged.node(ino).and_then(|node| node.content.as_ref()) {
+            // Under the lock: a second owner of the content would make the next write copy it.
+            return Ok(reply(cut(content, offset, size)));
+        }
+        drop(staged);
+        match self.base.element(ino)? {
+            Some(element) if element.is_bucket() => Err(Error::IsDirectory),
+            Some(element) => {
+                Ok(self
+                    .shown
+                    .read(element.value, self.options.raw, offset, size, reply))
+            }
+            None if ino.is_staged() => Err(Error::Stale),
+            None => Err(Error::IsDirectory),
+        }
+    }
+
+    /// Writes `data` at `offset`; a gap reads as zeros. `drop_ids`: the file loses its set-user-id
+    /// and set-group-id bits by it.
+    ///
+    /// # Errors
+    /// [`Error::TooBig`] past [`MAX_FILE`], [`Error::IsDirectory`], [`Error::ReadOnly`].
+    pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_ids: bool) -> Result<()> {
+        if control::is_fixed(ino) {
+            return self.fixed_write(ino, data);
+        }
+        self.must_be_editable(ino)?;
+        let end = offset
+            .checked_add(data.len() as u64)
+            .filter(|&end| end <= MAX_FILE);
+        let end = end.ok_or(Error::TooBig)? as usize;
+        let start = offset as usize; // not greater than end
+        let mut staged = self.edit()?;
+        let content = self.content_mut(&mut staged, ino, usize::MAX)?;
+        if start == content.len() {
+            content.extend_from_slice(data);
+        } else {
+            if content.len() < end {
+                content.resize(end, 0);
+            }
+            content[start..end].copy_from_slice(data);
+        }
+        self.touch(&mut staged, ino, Kind::File);
+        if drop_ids {
+            drop_set_ids(self.attrs_mut(&mut staged, ino, Kind::File));
+        }
+        Ok(())
+    }
+
+    /// fallocate(2): extends the file, or with `FALLOC_FL_KEEP_SIZE` does nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] for any other mode, [`Error::TooBig`].
+    pub fn fallocate(&self, ino: Ino, offset: u64, length: u64, mode: i32) -> Result<()> {
+        let end = offset.checked_add(length).filter(|&end| end <= MAX_FILE);
+        let end = end.ok_or(Error::TooBig)?;
+        match mode {
+            0 if end > self.getattr(ino)?.size => self
+                .setattr(
+                    ino,
+                    SetAttr {
+                        size: Some(end),
+                        ..SetAttr::default()
+                    },
+                )
+                .map(drop),
+            0 | libc::FALLOC_FL_KEEP_SIZE => Ok(()),
+            _ => Err(Error::NotSupported),
+        }
+    }
+
+    /// Cuts or extends the file `ino` to `size` bytes.
+    pub(super) fn resize(&self, staged: &mut Staged, ino: Ino, size: u64) -> Result<()> {
+        if size > MAX_FILE {
+            return Err(Error::TooBig);
+        }
+        let size = size as usize;
+        let content = self.content_mut(staged, ino, size)?;
+        content.resize(size, 0);
+        if content.capacity() / 4 > size {
+            content.shrink_to(size);
+        }
+        self.touch(staged, ino, Kind::File);
+        Ok(())
+    }
+
+    /// The content of the file `ino`, for changing it; of a base file that is its value as shown,
+    /// of which the first `need` bytes are enough.
+    fn content_mut<'a>(
+        &self,
+        staged: &'a mut Staged,
+        ino: Ino,
+        need: usize,
+    ) -> Result<&'a mut Vec<u8>> {
+        let tree = self.merged(staged);
+        let has_content = match tree.staged.node(ino) {
+            Some(node) if node.kind == Kind::Directory => return Err(Error::IsDirectory),
+            Some(node) => node.content.is_some(),
+            None => false,
+        };
+        if !has_content {
+            let content = match self.base.element(ino)? {
+                Some(element) if element.is_bucket() => return Err(Error::IsDirectory),
+                Some(_) if need == 0 => Vec::new(),
+                Some(element) => {
+                    let mut shown = text::shown(element.value, self.options.raw).into_owned();
+                    shown.truncate(need);
+                    shown
+                }
+                None if ino.is_staged() => return Err(Error::Stale),
+                None => return Err(Error::IsDirectory),
+            };
+            self.enter(staged, ino)?;
+            staged.node_mut(ino, Kind::File).content = Some(Arc::new(content));
+        }
+        let content = staged
+            .node_mut(ino, Kind::File)
+            .content
+            .get_or_insert_default();
+        Ok(Arc::make_mut(content))
+    }
+
+    /// Enters the base node `ino`, of which something is about to be staged, in its directory.
+    /// A node that was unlinked stays outside: what is written to it goes nowhere.
+    pub(super) fn enter(&self, staged: &mut Staged, ino: Ino) -> Result<()> {
+        let tree = self.merged(staged);
+        let Some((dir, key)) = tree.place(ino) else {
+            return Ok(());
+        };
+        if tree.staged.entry(dir, &key).is_some() || !tree.is_linked(ino) {
+            return Ok(());
+        }
+        let key = Key::from(&key[..]);
+        let below = self.below_for_edit(staged, dir, &key)?;
+        self.touch_up(staged, dir)?;
+        staged.set(dir, key, ino, below);
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Long JSON values as they are shown, kept while somebody reads them piece by piece.
+
+use crate::view::text;
+use parking_lot::Mutex;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Values up to this length are shown anew for each read: it costs less than looking them up.
+const SMALL: usize = 64 << 10;
+/// Most bytes of shown text that are kept.
+const KEPT: usize = 16 << 20;
+
+/// The long values that were shown last.
+#[derive(Default)]
+pub struct ShownCache {
+    /// Latest last.
+    texts: Mutex<Vec<(ValueId, Arc<[u8]>)>>,
+}
+
+/// Where a value lies in memory, and its length: the map never moves.
+type ValueId = (usize, usize);
+
+fn id(value: &[u8]) -> ValueId {
+    (value.as_ptr() as usize, value.len())
+}
+
+impl ShownCache {
+    /// Length of `value` as it is shown.
+    pub fn len(&self, value: &[u8], raw: bool) -> u64 {
+        if value.len() > SMALL
+            && let Some(text) = self.get(value)
+        {
+            return text.len() as u64;
+        }
+        text::shown_len(value, raw)
+    }
+
+    /// Hands the bytes `[offset, offset + size)` of `value`, as it is shown, to `reply`.
+    pub fn read<T>(
+        &self,
+        value: &[u8],
+        raw: bool,
+        offset: u64,
+        size: usize,
+        reply: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        if value.len() > SMALL
+            && let Some(text) = self.get(value)
+        {
+            return reply(cut(&text, offset, size));
+        }
+        match text::shown(value, raw) {
+            Cow::Borrowed(bytes) => reply(cut(bytes, offset, size)),
+            Cow::Owned(text) => {
+                let answer = reply(cut(&text, offset, size));
+                if value.len() > SMALL {
+                    self.put(value, text.into());
+                }
+                answer
+            }
+        }
+    }
+
+    fn get(&self, value: &[u8]) -> Option<Arc<[u8]>> {
+        let key = id(value);
+        let texts = self.texts.lock();
+        texts
+            .iter()
+            .rev()
+            .find(|(k, _)| *k == key)
+            .map(|(_, text)| text.clone())
+    }
+
+    fn put(&self, value: &[u8], text: Arc<[u8]>) {
+        let key = id(value);
+        let mut texts = self.texts.lock();
+        texts.retain(|(k, _)| *k != key);
+        texts.push((key, text));
+        // The latest stays whatever its length, or reading it in pieces would be quadratic.
+        let mut kept: usize = texts.iter().map(|(_, text)| text.len()).sum();
+        while kept > KEPT && texts.len() > 1 {
+            kept -= texts.remove(0).1.len();
+        }
+    }
+}
+
+/// The part of `bytes` that a read of `size` at `offset` answers.
+pub fn cut(bytes: &[u8], offset: u64, size: usize) -> &[u8] {
+    let start = usize::try_from(offset)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len());
+    let end = start.saturating_add(size).min(bytes.len());
+    &bytes[start..end]
+}
