@@ -418,6 +418,7 @@ fn build() -> PathBuf {
         .args(&sources)
         .env("GO111MODULE", "off")
         .env("GOPATH", GOPATH)
+        .env("CGO_ENABLED", "0")
         .env("GOFLAGS", "")
         .env("GOCACHE", directory.join("go-cache"))
         .output()
