@@ -65,6 +65,10 @@ pub fn inspect(value: &[u8]) -> Option<Shown> {
 /// Appends the shown text of `value` to `out`; `None`, with `out` as it was, if it is shown as it is stored.
 pub fn render(value: &[u8], out: &mut Vec<u8>) -> Option<Shown> {
     let start = out.len();
+    if let Some(b'{' | b'[') = value.first() {
+        // A guess that mostly does: growing by steps costs as much as all the rest.
+        out.reserve(value.len().min(MAX_VALUE) * 2);
+    }
     let mut rewrite = Rewrite {
         text: value,
         out,

@@ -17,7 +17,7 @@
 //! ordinary right-to-left and emoji text, and every file system allows them.
 //!
 //! Whether two keys get the same hashed name is up to the hash: FNV-1a is not cryptographic, so a hostile database can hold two
-//! keys longer than a name that share their first 200 bytes and their hash. They then share a name, which finds one of them.
+//! keys longer than a name that start alike and have the same hash. They then share a name, which finds one of them.
 
 use crate::bolt::meta::fnv1a;
 use std::fmt;
@@ -172,37 +172,65 @@ fn escaped_head(key: &[u8], at_root: bool) -> usize {
 
 /// The key as text, if it is shown as such.
 fn as_text(key: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(key).ok()?;
-    (!text.is_empty() && !text.chars().any(char::is_control)).then_some(text)
+    // Without a branch per byte again. C1 is the one control character that is no ASCII: 0xC2 and a byte below 0xA0.
+    let (mut control, mut before) = (false, 0);
+    for &b in key {
+        control |= (b < 0x20) | (b == 0x7f) | ((before == 0xc2) & (b < 0xa0));
+        before = b;
+    }
+    if control || key.is_empty() {
+        None
+    } else {
+        std::str::from_utf8(key).ok()
+    }
+}
+
+/// Whether a byte is escaped wherever it stands.
+fn is_escaped(byte: u8) -> bool {
+    byte == b'/' || byte == b'%'
 }
 
 fn encode_text(out: &mut Vec<u8>, text: &str, at_root: bool) {
-    let start = out.len();
-    // Room for what is written before the cut is found out to be needed: a whole name and one more character.
-    out.reserve(text.len().saturating_mul(3).min(MAX_NAME + 4));
-    let head = escaped_head(text.as_bytes(), at_root);
-    let mut cut = start;
-    for (at, c) in text.char_indices() {
-        if at < head || c == '/' || c == '%' {
-            // These are ASCII all.
-            let byte = c as u8;
-            out.extend_from_slice(&[
-                b'%',
-                UPPER[usize::from(byte >> 4)],
-                UPPER[usize::from(byte & 15)],
-            ]);
-        } else {
-            out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-        }
-        let len = out.len() - start;
-        if len <= MAX_CUT {
-            cut = out.len();
-        } else if len > MAX_NAME {
-            out.truncate(cut);
-            push_hash(out, text.as_bytes());
-            return;
-        }
+    let key = text.as_bytes();
+    let head = escaped_head(key, at_root);
+    let escapes = head + key.iter().filter(|&&b| is_escaped(b)).count();
+    if key.len() + 2 * escapes <= MAX_NAME {
+        out.reserve(key.len() + 2 * escapes);
+        push_escaped(out, key, head);
+        return;
     }
+    // Too long: what still fits, in whole characters. (The escaped head is ASCII, and no part of it is escaped otherwise.)
+    let (mut cut, mut len) = (0, 2 * head);
+    for c in text.chars() {
+        len += if c == '/' || c == '%' {
+            3
+        } else {
+            c.len_utf8()
+        };
+        if len > MAX_CUT {
+            break;
+        }
+        cut += c.len_utf8();
+    }
+    out.reserve(MAX_NAME);
+    push_escaped(out, &key[..cut], head);
+    push_hash(out, key);
+}
+
+/// Appends a text key as it is, but for its first `head` bytes and those that are escaped anywhere.
+fn push_escaped(out: &mut Vec<u8>, key: &[u8], head: usize) {
+    const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+    let escape = |b: u8| [b'%', UPPER[usize::from(b >> 4)], UPPER[usize::from(b & 15)]];
+    let (head, mut rest) = key.split_at(head);
+    for &b in head {
+        out.extend_from_slice(&escape(b));
+    }
+    while let Some(at) = rest.iter().position(|&b| is_escaped(b)) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(&escape(rest[at]));
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
 }
 
 fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
@@ -212,7 +240,7 @@ fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
     } else {
         &key[..(HEX_CUT - HEX_PREFIX.len()) / 2]
     };
-    out.reserve(HEX_PREFIX.len() + 2 * shown.len() + HASH_LEN);
+    out.reserve(HEX_PREFIX.len() + 2 * shown.len() + if whole { 0 } else { HASH_LEN });
     out.extend_from_slice(HEX_PREFIX);
     push_hex(out, shown);
     if !whole {
@@ -220,15 +248,14 @@ fn encode_hex(out: &mut Vec<u8>, key: &[u8]) {
     }
 }
 
-const UPPER: &[u8; 16] = b"0123456789ABCDEF";
-const LOWER: &[u8; 16] = b"0123456789abcdef";
-
 fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.extend(
-        bytes
-            .iter()
-            .flat_map(|&b| [LOWER[usize::from(b >> 4)], LOWER[usize::from(b & 15)]]),
-    );
+    const LOWER: &[u8; 16] = b"0123456789abcdef";
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    let (pairs, _) = out[start..].as_chunks_mut::<2>();
+    for (pair, &b) in pairs.iter_mut().zip(bytes) {
+        *pair = [LOWER[usize::from(b >> 4)], LOWER[usize::from(b & 15)]];
+    }
 }
 
 fn push_hash(out: &mut Vec<u8>, key: &[u8]) {

@@ -3,14 +3,19 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod etcd;
 pub mod fixture;
+pub mod mount;
 pub mod oracle;
+pub mod process;
 pub mod read;
 pub mod rng;
 pub mod temp;
 pub mod tree;
 
+pub use etcd::Etcd;
 pub use fixture::Fixture;
+pub use mount::Mount;
 pub use oracle::{Bulk, Options, Oracle};
 pub use rng::Rng;
 pub use temp::TempDir;
