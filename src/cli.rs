@@ -35,7 +35,7 @@ Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong usag
     about = "Mount a bbolt database (etcd, containerd, Consul, Vault, …) as a directory tree",
     before_help = STORY,
     after_help = EXIT_STATUS,
-    override_usage = "boltfs [OPTIONS] DB MOUNTPOINT\n       boltfs umount [--discard] MOUNTPOINT",
+    override_usage = "boltfs [OPTIONS] DB MOUNTPOINT\n       boltfs umount [--discard] MOUNTPOINT\n       boltfs check DB",
     help_template = "{about}.\n{before-help}\n{usage-heading} {usage}\n\n{all-args}\n{after-help}",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -95,6 +95,26 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Look for damage; exit status 1 if there is any
+    Check {
+        /// The database file
+        #[arg(value_name = "DB")]
+        database: PathBuf,
+
+        /// Check the state of this meta page, 0 or 1 (default: the newer one)
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=1))]
+        meta: Option<u8>,
+
+        /// Wait for the database's lock
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value = "0",
+            hide_default_value = true
+        )]
+        wait: u64,
+    },
+
     /// Commit what was edited and unmount
     Umount {
         /// Where the database is mounted
@@ -144,6 +164,11 @@ fn say(message: &impl std::fmt::Display) {
 
 fn dispatch(cli: Cli) -> session::Result<u8> {
     match cli.command {
+        Some(Command::Check {
+            database,
+            meta,
+            wait,
+        }) => session::run_check(&database, meta, Duration::from_secs(wait)),
         Some(Command::Umount { point, discard }) => {
             let report = session::umount(&point, discard)?;
             say(&report.message);

@@ -4,6 +4,7 @@
 //! seam to the disk ([`file`]); reading ([`Snapshot`], [`Cursor`]), writing and checking.
 
 pub mod bucket;
+pub mod check;
 pub mod cursor;
 pub mod edit;
 pub mod error;

@@ -60,7 +60,7 @@ fn no_permission(path: &Path, what: &str) -> Failure {
 /// Why it cannot be used.
 pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Snapshot)> {
     let shown = path.display();
-    let file = DbFile::open(path, write).map_err(|e| cannot_open(path, write, &e))?;
+    let file = open_file(path, write)?;
     lock::take(&file, patience)?;
     let map = file.map().map_err(|e| {
         Failure::new(
@@ -76,6 +76,14 @@ pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Sna
         );
     }
     Ok((file, snapshot))
+}
+
+/// Opens the file without taking its lock.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub fn open_file(path: &Path, write: bool) -> Result<DbFile> {
+    DbFile::open(path, write).map_err(|e| cannot_open(path, write, &e))
 }
 
 fn cannot_open(path: &Path, write: bool, e: &io::Error) -> Failure {

@@ -6,6 +6,7 @@
 //! the lock is free.
 
 mod background;
+mod check;
 mod commit;
 mod control;
 mod database;
@@ -22,6 +23,7 @@ mod tiny;
 mod umount;
 
 pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_background};
+pub use check::run_check;
 pub use commit::{Counts, Outcome, Report, Store};
 pub use failure::{Failure, Result};
 pub use mount::Allow;

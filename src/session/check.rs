@@ -1,0 +1,251 @@
+//! `boltfs check DB`: is the file sound, and if not, which bucket is damaged and what to do.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::failure::{Failure, Result};
+use super::{database, lock};
+use crate::bolt::check::{self, Kind, OtherState, Report, Severity, check};
+use crate::bolt::{DbFile, Disk, Error, Map, OpenError, OpenOptions, Snapshot};
+
+/// The file is sound; notes do not count.
+const SOUND: u8 = 0;
+/// Errors or warnings were found.
+const UNSOUND: u8 = 1;
+
+/// A check takes this long before it shows how far it has come.
+const PATIENCE: Duration = Duration::from_millis(500);
+const REFRESH: Duration = Duration::from_millis(100);
+
+/// Checks the database at `path` and prints what it finds; the exit status.
+///
+/// Findings and summary go to standard output, progress to standard error if that is a terminal.
+/// `meta` is the slot of the meta to use in place of the current one, `wait` the longest time to
+/// wait for the lock, which is held as long as the check takes.
+///
+/// # Errors
+/// When the file cannot be opened as a database at all.
+pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
+    let file = database::open_file(&database::find(path)?, false)?;
+    lock::take(&file, wait)?;
+    let map = map(&file)?;
+    let options = OpenOptions {
+        meta,
+        allow_truncated: true,
+    };
+    let snapshot = match Snapshot::open(map.clone(), options) {
+        Ok(snapshot) => snapshot,
+        Err(e) => return Err(unusable(path, &map, meta, &e)),
+    };
+    let mut progress = ProgressLine::new(path);
+    let report = check(&snapshot, Default::default(), &mut |p| progress.show(p));
+    progress.erase();
+    let mut out = BufWriter::new(io::stdout().lock());
+    // Who closed the other end has seen enough; the exit status still says the rest.
+    let _ = print(&mut out, path, &snapshot, &report).and_then(|()| out.flush());
+    Ok(if report.is_sound() { SOUND } else { UNSOUND })
+}
+
+fn map(file: &DbFile) -> Result<Map> {
+    file.map().map_err(|e| {
+        let what = format!("cannot map {}: {e}", file.path().display());
+        Failure::new(what, "Copy it to a local disk and try there.")
+    })
+}
+
+/// A file that cannot be opened with the meta asked for: perhaps it can with the other one.
+fn unusable(path: &Path, map: &Map, meta: Option<u8>, e: &Error) -> Failure {
+    let shown = path.display();
+    let other = [0, 1].into_iter().filter(|&slot| meta != Some(slot));
+    let can_open = |&slot: &u8| {
+        let options = OpenOptions {
+            meta: Some(slot),
+            allow_truncated: true,
+        };
+        Snapshot::open(map.clone(), options).is_ok()
+    };
+    match (e, other.into_iter().find(can_open)) {
+        (Error::Open(OpenError::Root { .. } | OpenError::HighWaterMark(_)), Some(slot)) => {
+            Failure::new(
+                format!("{shown}: {e}"),
+                format!(
+                    "The other meta can be used. See what its state is worth with: boltfs check \
+                     --meta {slot} {shown}"
+                ),
+            )
+        }
+        (Error::Open(OpenError::NoSuchMeta(_)), Some(_)) => Failure::new(
+            format!("{shown}: {e}"),
+            format!("The other one can be used: boltfs check {shown}"),
+        ),
+        (
+            Error::Open(
+                OpenError::Checksum
+                | OpenError::PageSize(_)
+                | OpenError::PageSizeConflict(..)
+                | OpenError::HighWaterMark(_)
+                | OpenError::Root { .. }
+                | OpenError::NoSuchMeta(_),
+            ),
+            _,
+        ) => Failure::new(
+            format!("{shown}: {e}"),
+            "Neither meta page leads to a tree. Take another copy or a backup of the database.",
+        ),
+        _ => database::unusable(path, e),
+    }
+}
+
+fn print(out: &mut dyn Write, path: &Path, snapshot: &Snapshot, report: &Report) -> io::Result<()> {
+    for finding in report.findings.iter() {
+        writeln!(out, "{finding}")?;
+    }
+    match report.findings.dropped() {
+        0 => {}
+        n => writeln!(out, "… and {n} more")?,
+    }
+    writeln!(
+        out,
+        "{}: {}. {}",
+        path.display(),
+        verdict(report),
+        facts(snapshot, report)
+    )?;
+    for line in advice(path, snapshot, report) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn verdict(report: &Report) -> String {
+    let count = |severity, what: &str| match report.findings.count(severity) {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        n => Some(format!("{n} {what}s")),
+    };
+    let counts = [
+        count(Severity::Error, "error"),
+        count(Severity::Warning, "warning"),
+    ];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    if counts.is_empty() {
+        "sound".into()
+    } else {
+        counts.join(", ")
+    }
+}
+
+fn facts(snapshot: &Snapshot, report: &Report) -> String {
+    let counts = &report.counts;
+    let meta = snapshot.meta();
+    let plural = |n: u64, one: &str, many: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {many}"),
+    };
+    let inline = match counts.inline_buckets {
+        0 => String::new(),
+        n => format!(" ({n} inline)"),
+    };
+    format!(
+        "Transaction {} (meta {}): {}{inline}, {}; {} pages of {} bytes: {} branch, {} leaf, {} \
+         overflow, {} freelist, {} free; at most {}, pages {} % full.",
+        meta.txid,
+        snapshot.slot(),
+        plural(counts.buckets + counts.inline_buckets, "bucket", "buckets"),
+        plural(counts.keys, "key", "keys"),
+        meta.hwm,
+        snapshot.page_size(),
+        counts.branches,
+        counts.leaves,
+        counts.overflow,
+        counts.freelist,
+        counts.free,
+        plural(u64::from(counts.height), "level", "levels"),
+        counts.fill(),
+    )
+}
+
+/// What to do next.
+fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
+    let shown = path.display();
+    let mut lines = Vec::new();
+    let has = |test: fn(Kind) -> bool| report.findings.iter().any(|f| test(f.kind));
+    if let Some(other) = &report.other {
+        let slot = other.slot;
+        lines.push(match &other.state {
+            OtherState::Walked {
+                txid, errors: 0, ..
+            } => format!(
+                "The other state in the file (transaction {txid}, meta {slot}) is sound; to look \
+                 at it: boltfs -r --meta {slot} {shown} MOUNTPOINT"
+            ),
+            OtherState::Walked { txid, errors, .. } => format!(
+                "The other state in the file (transaction {txid}, meta {slot}) has errors too: \
+                 {errors}. See: boltfs check --meta {slot} {shown}"
+            ),
+            OtherState::Invalid(why) => {
+                format!("There is no other state to go back to: meta {slot} is damaged ({why}).")
+            }
+            OtherState::Unusable(e) => {
+                format!("The other state in the file (meta {slot}) cannot be used: {e}.")
+            }
+        });
+    }
+    if has(Kind::hides_pages) {
+        lines.push(format!(
+            "Keep this file as it is. What is not named above can be read: boltfs -r {} {shown} \
+             MOUNTPOINT",
+            format_args!("--meta {}", snapshot.slot()),
+        ));
+    } else if has(Kind::condemns_freelist) {
+        lines.push(format!(
+            "All content can be read, and a commit by boltfs does without this freelist. Let no \
+             other program write to {shown} before."
+        ));
+    } else if report.findings.count(Severity::Error) > 0 {
+        lines.push(format!(
+            "All content can be read. Let no other program than boltfs write to {shown}."
+        ));
+    } else if has(|kind| kind == Kind::SnapshotHash) {
+        lines.push("The tree is whole; whether the values are, only a comparison can show.".into());
+    }
+    lines
+}
+
+/// One line on the terminal that says how far a check has come.
+struct ProgressLine {
+    name: String,
+    next: Option<Instant>,
+    shown: bool,
+}
+
+impl ProgressLine {
+    fn new(path: &Path) -> ProgressLine {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let terminal = io::stderr().is_terminal();
+        ProgressLine {
+            name: name.chars().filter(|c| !c.is_control()).collect(),
+            next: terminal.then(|| Instant::now() + PATIENCE),
+            shown: false,
+        }
+    }
+
+    fn show(&mut self, progress: check::Progress) {
+        let now = Instant::now();
+        if self.next.is_some_and(|next| next <= now) {
+            self.next = Some(now + REFRESH);
+            self.shown = true;
+            let percent = progress.done.saturating_mul(100) / progress.pages.max(1);
+            let mut err = io::stderr().lock();
+            let _ = write!(err, "\r\x1b[Kchecking {}: {percent} %", self.name);
+            let _ = err.flush();
+        }
+    }
+
+    fn erase(&self) {
+        if self.shown {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+}
