@@ -138,6 +138,9 @@ fn describe(
         Meaning::Deleted => {
             item.kind = Kind::Deleted;
             item.bucket = below.is_some_and(|e| e.is_bucket());
+            if item.bucket && lives_on(tree, dir, key)? {
+                return Ok(None); // told where it is now
+            }
         }
         Meaning::Value(stored) => {
             item.new_len = Some(stored.bytes.len() as u64);
@@ -175,6 +178,17 @@ fn describe(
     }
     item.path = path.to_vec();
     Ok(Some(item))
+}
+
+/// The base bucket at `key` of `dir`, which is not there any more, is at another place.
+fn lives_on(tree: Merged<'_>, dir: Ino, key: &[u8]) -> Result<bool> {
+    let Some(base_dir) = tree.base.dir(dir)? else {
+        return Ok(false);
+    };
+    match tree.base.find(&base_dir, key)? {
+        Some(element) => Ok(tree.is_linked(base_dir.ino(&element)?)),
+        None => Ok(false),
+    }
 }
 
 fn origin_path(tree: Merged<'_>, mut ino: Ino) -> Vec<Vec<u8>> {

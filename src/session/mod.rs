@@ -19,7 +19,7 @@ mod options;
 mod process;
 mod serve;
 mod signals;
-mod tiny;
+mod store;
 mod umount;
 
 pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_background};

@@ -11,11 +11,14 @@ use fuser::{Filesystem, Notifier, SessionACL};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::fuse::Fuse;
+
 use super::commit::{self, Report, Store};
 use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
 use super::mount::{self, Allow, Manner, Plan, Refused};
 use super::mountinfo::{self, Mount};
+use super::store::Database;
 use super::{background, database, mountpoint, process, signals};
 
 /// Threads that answer the kernel.
@@ -321,5 +324,11 @@ fn mount_and_serve(request: &MountRequest) -> Result<Report> {
         no_exec: request.no_exec,
         allow: request.allow,
     };
-    super::tiny::serve_tiny(request, &plan, file, snapshot)
+    let database = Arc::new(Database::new(request, file, snapshot)?);
+    let served = Served {
+        filesystem: Fuse::new(database.vfs()),
+        store: database,
+        on_live: Box::new(|_| ()),
+    };
+    serve(request, &plan, served)
 }

@@ -24,8 +24,12 @@ impl Vfs {
     /// The value of an extended attribute.
     ///
     /// # Errors
-    /// [`Error::NoAttribute`].
+    /// [`Error::NoAttribute`]; [`Error::NotSupported`] for a name outside `user.`, which tells `ls -l`
+    /// not to ask for the access list of every single file.
     pub fn getxattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        if !name.starts_with(b"user.") {
+            return Err(Error::NotSupported);
+        }
         if control::is_fixed(ino) || super::dir::is_root(ino) {
             return Err(Error::NoAttribute);
         }
