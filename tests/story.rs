@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::etcd::{Etcd, restore};
 use common::process::free_port;
-use common::{Edit, Options, Oracle, TempDir};
+use common::{Edit, Mount, Options, Oracle, TempDir};
 
 /// A cluster of one with keys, revisions, a lease and a user, to which a second member was added that never came up.
 struct Broken {
@@ -89,7 +89,7 @@ impl Broken {
         let peer = format!("http://127.0.0.1:{}", free_port());
         let data = self.dir.join("restored");
         restore(database, &data, NAME, &peer);
-        let etcd = Etcd::start_restored(&data, NAME, &peer);
+        let etcd = Etcd::start_existing(&data, NAME, &peer);
         let members = etcd.ask(&["member", "list"]);
         assert_eq!(members.lines().count(), 1, "{members}");
         assert!(
@@ -125,6 +125,55 @@ fn members_of(database: &Path) -> Vec<(String, String)> {
         common::Node::Bucket(_) => panic!("a bucket in members"),
     });
     values.collect()
+}
+
+#[test]
+fn a_database_that_etcd_uses_is_refused_and_one_in_its_directory_is_warned_of() {
+    let dir = TempDir::new("in-use");
+    let etcd = Etcd::start_new(&dir.join("data"), NAME);
+    etcd.ask(&["put", "key", "value"]);
+    let database = etcd.database();
+
+    for options in [&[][..], &["-r"]] {
+        let refused = Mount::try_new(&database, options)
+            .err()
+            .expect("etcd holds the lock");
+        assert_eq!(refused.code(), Some(1), "{refused}");
+        let holder = format!("etcd (pid {})", etcd.pid());
+        assert!(refused.stderr.contains(&holder), "{refused}");
+        assert!(
+            refused.stderr.contains("etcdctl snapshot save"),
+            "what to do is not said: {refused}"
+        );
+    }
+    etcd.ask(&["put", "key", "still writable"]);
+    let (data, peer) = (etcd.data.clone(), etcd.peer().to_string());
+    etcd.kill();
+
+    let before = fs::read(&database).unwrap();
+    let mount = Mount::new(&database, &[]);
+    for words in ["etcd data directory", "copy", "etcdctl snapshot restore"] {
+        assert!(
+            mount.said.contains(words),
+            "{words:?} is not said: {}",
+            mount.said
+        );
+    }
+    assert_eq!(mount.sh("cat cluster/clusterVersion"), "3.4.0");
+    let report = mount.umount();
+    assert!(report.contains("nothing to commit"), "{report}");
+    assert!(
+        fs::read(&database).unwrap() == before,
+        "the file was written to"
+    );
+
+    // Looking is harmless there.
+    let mount = Mount::new(&database, &["-r"]);
+    assert_eq!(mount.said, "");
+    mount.umount();
+
+    let etcd = Etcd::start_existing(&data, NAME, &peer);
+    assert!(etcd.ask(&["get", "key"]).contains("still writable"));
 }
 
 /// What the story is worth: without the edit, the dead member survives the restore; with it, whoever made it, it does not.

@@ -29,9 +29,10 @@ impl Etcd {
         Etcd::start_with(data, name, &peer, true)
     }
 
-    /// Starts what `restore` made in `data`, with the peer address it was told; waits until it answers.
+    /// Starts from the data directory that another one left or [`restore`] made, with the peer address it knows; waits until it
+    /// answers.
     #[track_caller]
-    pub fn start_restored(data: &Path, name: &str, peer: &str) -> Etcd {
+    pub fn start_existing(data: &Path, name: &str, peer: &str) -> Etcd {
         let etcd = Etcd::start_with(data, name, peer, false);
         etcd.wait_until_healthy();
         etcd
