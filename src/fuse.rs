@@ -6,12 +6,12 @@
 //! `.boltfs` change by themselves, and their attributes are not cached.
 
 use crate::overlay::{Ino, Kind};
-use crate::vfs::{Attr, Error, RenameMode, Result, SetAttr, SetTime, SetXattr, Vfs};
+use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetTime, SetXattr, Vfs};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -42,13 +42,36 @@ const WANTED: InitFlags = InitFlags::FUSE_ASYNC_READ
     // Set-user-id bits are dropped here: saves a request for an attribute before each write.
     .union(InitFlags::FUSE_HANDLE_KILLPRIV_V2);
 
+/// Carries out what is written to the control file.
+pub trait Control: Send + Sync {
+    /// Carries out `command`, the bytes of one write.
+    ///
+    /// # Errors
+    /// Why it was not done; reading the control file tells the same in words.
+    fn command(&self, command: &[u8]) -> Result<()>;
+}
+
 /// The file system as the kernel drives it.
-pub struct Fuse(Arc<Vfs>);
+pub struct Fuse(Arc<Vfs>, Arc<dyn Control>);
 
 impl Fuse {
-    /// Serves `vfs`.
-    pub fn new(vfs: Arc<Vfs>) -> Fuse {
-        Fuse(vfs)
+    /// Serves `vfs`, and hands commands to `control`.
+    pub fn new(vfs: Arc<Vfs>, control: Arc<dyn Control>) -> Fuse {
+        Fuse(vfs, control)
+    }
+}
+
+/// Makes the kernel forget what a discard has changed.
+///
+/// Not to be called from a thread that answers requests: the kernel takes locks for it that a
+/// process may hold while it waits for an answer.
+pub fn forget(kernel: &Notifier, forgotten: &Forgotten) {
+    for (dir, name) in &forgotten.names {
+        // What the kernel does not know it need not forget: ENOENT.
+        let _ = kernel.inval_entry(INodeNo(dir.0), OsStr::from_bytes(name));
+    }
+    for node in &forgotten.nodes {
+        let _ = kernel.inval_inode(INodeNo(node.0), 0, 0);
     }
 }
 
@@ -69,6 +92,7 @@ fn errno(e: Error) -> Errno {
         Error::NotSupported => Errno::EOPNOTSUPP,
         Error::Stale => Errno::ESTALE,
         Error::Incomplete => Errno::EIO,
+        Error::NotCommitted => Errno::EIO,
         Error::Damaged(e) => {
             log::warn!("input/output error: {e}");
             Errno::EIO
@@ -353,6 +377,15 @@ impl Filesystem for Fuse {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if crate::vfs::is_control(ino(node)) {
+            // On a thread of its own: see `forget`.
+            let (control, command) = (self.1.clone(), data.to_vec());
+            std::thread::spawn(move || match control.command(&command) {
+                Ok(()) => reply.written(command.len() as u32),
+                Err(e) => reply.error(errno(e)),
+            });
+            return;
+        }
         let drop_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         match self.0.write(ino(node), offset, data, drop_ids) {
             Ok(()) => reply.written(data.len() as u32), // at most MAX_TRANSFER

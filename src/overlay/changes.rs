@@ -2,7 +2,7 @@
 
 use super::ino::Ino;
 use super::merged::Merged;
-use super::staged::{Entry, Key, Kind};
+use super::staged::{Entry, Key, Kind, Staged};
 use crate::bolt::{BucketEdit, Changes, Edit, Edits, Element, Result, Source};
 use crate::view::text::{self, Note, Stored};
 use std::borrow::Cow;
@@ -24,123 +24,52 @@ pub fn changes<'a>(tree: Merged<'a>, raw: bool) -> Result<Changes<'a>> {
     })
 }
 
-/// The directories in which something differs from the base, at any depth below.
-fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
-    let mut changed = HashSet::new();
-    let mut dirs = vec![Ino::ROOT];
-    while let Some(dir) = dirs.pop() {
-        let mut differs = false;
-        for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
-            let meaning = meaning(tree, dir, key, entry, raw)?;
-            differs |= !matches!(meaning, Meaning::Unchanged | Meaning::SameBucket);
-            if let Entry::Node { ino, .. } = entry
-                && tree.kind(ino)? == Some(Kind::Directory)
-            {
-                differs |= tree
-                    .staged
-                    .node(ino)
-                    .is_some_and(|node| node.sequence.is_some());
-                dirs.push(ino);
-            }
-        }
-        let mut at = dir;
-        while differs && changed.insert(at) {
-            match tree.place(at) {
-                Some((parent, _)) => at = parent,
-                None => break,
-            }
-        }
-    }
-    Ok(changed)
-}
-
-/// The base buckets that live on at another place, by the offset of their element.
-fn moved(tree: Merged<'_>) -> HashSet<u64> {
-    let buckets = tree.staged.nodes().filter(|(ino, node)| {
-        node.kind == Kind::Directory && !at_origin(tree, *ino) && tree.is_linked(*ino)
-    });
-    buckets
-        .filter_map(|(ino, _)| ino.element())
-        .map(|(_, offset)| offset)
-        .collect()
-}
-
-/// `ino` is where the base has it.
-fn at_origin(tree: Merged<'_>, ino: Ino) -> bool {
-    match tree.staged.node(ino).and_then(|node| node.place.as_ref()) {
-        None => true,
-        Some((dir, key)) => tree.base.origin(ino) == Some((*dir, &key[..])),
-    }
-}
-
-/// What a staged entry means for the bucket it stands in.
-pub(super) enum Meaning<'a> {
-    /// The key or bucket is deleted.
-    Deleted,
-    /// The key has this value now, which differs from the base's.
+/// What stands at a key, in the form in which it is stored.
+pub(super) enum Stands<'a> {
+    /// No element.
+    Nothing,
+    /// A key with this value.
     Value(Stored<'a>),
-    /// The bucket of the base at this key, possibly changed inside.
-    SameBucket,
-    /// Another bucket of the base was moved here.
-    MovedBucket(Element<'a>),
-    /// A bucket that this mount created.
-    NewBucket,
-    /// As in the base after all.
-    Unchanged,
+    /// This bucket.
+    Bucket(Ino),
 }
 
-/// Decides what `entry` at `key` of `dir` means: the one place where saved content becomes a
-/// stored value.
-pub(super) fn meaning<'a>(
-    tree: Merged<'a>,
-    dir: Ino,
-    key: &'a [u8],
-    entry: Entry,
-    raw: bool,
-) -> Result<Meaning<'a>> {
-    let below = tree.below(dir, key)?;
+/// What stands at `key` of `dir`: the one place where saved content becomes a stored value.
+///
+/// # Errors
+/// Damage of the base at this key.
+pub(super) fn stands<'a>(tree: Merged<'a>, dir: Ino, key: &[u8], raw: bool) -> Result<Stands<'a>> {
+    let as_written = |value: &'a [u8]| {
+        Stands::Value(Stored {
+            bytes: Cow::Borrowed(value),
+            note: Note::AsWritten,
+        })
+    };
+    let Some(entry) = tree.staged.entry(dir, key) else {
+        return Ok(match tree.find(dir, key)? {
+            Some(found) if found.kind == Kind::Directory => Stands::Bucket(found.ino),
+            Some(found) => as_written(found.element.map_or(&[], |e| e.value)),
+            None => Stands::Nothing,
+        });
+    };
     let Entry::Node { ino, .. } = entry else {
-        return Ok(if below.is_some() {
-            Meaning::Deleted
-        } else {
-            Meaning::Unchanged
-        });
+        return Ok(Stands::Nothing);
     };
-    let own = tree.base.element(ino)?;
-    let here = own.as_ref().map(|e| e.offset).is_some() && at_origin(tree, ino);
-    let node = tree.staged.node(ino);
-    let kind = tree.kind(ino)?.unwrap_or(Kind::File);
-    if kind == Kind::Directory {
-        return Ok(match own {
-            Some(_) if here => Meaning::SameBucket,
-            Some(element) => Meaning::MovedBucket(element),
-            None => Meaning::NewBucket,
-        });
+    if tree.kind(ino)? == Some(Kind::Directory) {
+        return Ok(Stands::Bucket(ino));
     }
-    let below_value = below.filter(|e| !e.is_bucket()).map(|e| e.value);
-    let stored = match node.and_then(|node| node.content.as_ref()) {
-        Some(content) => {
-            let previous = below_value
-                .or_else(|| reference(tree, dir, key))
-                .or(own.map(|e| e.value));
-            text::stored(content, previous, raw)
-        }
-        None => match own {
-            Some(_) if here => return Ok(Meaning::Unchanged),
-            Some(element) => Stored {
-                bytes: Cow::Borrowed(element.value),
-                note: Note::AsWritten,
-            },
-            None => Stored {
-                bytes: Cow::Borrowed(&[]),
-                note: Note::AsWritten,
-            },
-        },
+    let own = tree.base.element(ino)?.map(|e| e.value);
+    let Some(content) = tree.staged.node(ino).and_then(|node| node.content.as_ref()) else {
+        return Ok(as_written(own.unwrap_or_default()));
     };
-    Ok(match below_value {
-        Some(value) if value == &*stored.bytes => Meaning::Unchanged,
-        _ => Meaning::Value(stored),
-    })
+    // Saved content follows the style of the value that the key had; at a key that had none, that
+    // of the value it was made from.
+    let below = tree
+        .below(dir, key)?
+        .filter(|e| !e.is_bucket())
+        .map(|e| e.value);
+    let previous = below.or_else(|| reference(tree, dir, key)).or(own);
+    Ok(Stands::Value(text::stored(content, previous, raw)))
 }
 
 /// The value that the base has at the same path, where `dir` is a bucket made anew in the place of
@@ -161,6 +90,93 @@ fn reference<'a>(tree: Merged<'a>, dir: Ino, key: &[u8]) -> Option<&'a [u8]> {
     (!element.is_bucket()).then_some(element.value)
 }
 
+/// What a staged entry means for the bucket of the base it stands in.
+enum Meaning<'a> {
+    /// As in the base after all.
+    Unchanged,
+    /// The key or bucket is deleted.
+    Deleted,
+    /// The key has this value now.
+    Value(Cow<'a, [u8]>),
+    /// The bucket of the base at this key, possibly changed inside.
+    SameBucket(Ino),
+    /// Another bucket of the base was moved here.
+    MovedBucket(Ino, Element<'a>),
+    /// A bucket that this mount created.
+    NewBucket(Ino),
+}
+
+fn meaning<'a>(tree: Merged<'a>, dir: Ino, key: &[u8], raw: bool) -> Result<Meaning<'a>> {
+    let below = tree.below(dir, key)?;
+    Ok(match stands(tree, dir, key, raw)? {
+        Stands::Nothing if below.is_none() => Meaning::Unchanged,
+        Stands::Nothing => Meaning::Deleted,
+        Stands::Value(stored) => match below {
+            Some(e) if !e.is_bucket() && e.value == &*stored.bytes => Meaning::Unchanged,
+            _ => Meaning::Value(stored.bytes),
+        },
+        Stands::Bucket(ino) => match tree.base.element(ino)? {
+            Some(_) if at_origin(tree, ino) => Meaning::SameBucket(ino),
+            Some(element) => Meaning::MovedBucket(ino, element),
+            None => Meaning::NewBucket(ino),
+        },
+    })
+}
+
+/// `ino` is where the base has it.
+fn at_origin(tree: Merged<'_>, ino: Ino) -> bool {
+    match tree.staged.node(ino).and_then(|node| node.place.as_ref()) {
+        None => true,
+        Some((dir, key)) => tree.base.origin(ino) == Some((*dir, &key[..])),
+    }
+}
+
+/// The base buckets that live on at another place, by the offset of their element.
+fn moved(tree: Merged<'_>) -> HashSet<u64> {
+    let buckets = tree.staged.nodes().filter(|(ino, node)| {
+        node.kind == Kind::Directory && !at_origin(tree, *ino) && tree.is_linked(*ino)
+    });
+    buckets
+        .filter_map(|(ino, _)| ino.element())
+        .map(|(_, offset)| offset)
+        .collect()
+}
+
+/// The sequence number staged for a bucket, where it is another than the base's.
+pub(super) fn new_sequence(tree: Merged<'_>, ino: Ino) -> Result<Option<u64>> {
+    let staged = tree.staged.node(ino).and_then(|node| node.sequence);
+    let base = tree.base.dir(ino)?.map(|dir| dir.bucket.sequence());
+    Ok(staged.filter(|&sequence| sequence != base.unwrap_or(0)))
+}
+
+/// The directories in which something differs from the base, at any depth below.
+fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
+    let mut changed = HashSet::new();
+    let mut dirs = vec![Ino::ROOT];
+    while let Some(dir) = dirs.pop() {
+        let mut differs = new_sequence(tree, dir)?.is_some();
+        for (key, _) in tree.staged.entries(dir, Bound::Unbounded) {
+            match meaning(tree, dir, key, raw)? {
+                Meaning::Unchanged => {}
+                Meaning::Deleted | Meaning::Value(_) => differs = true,
+                Meaning::SameBucket(ino) => dirs.push(ino),
+                Meaning::MovedBucket(ino, _) | Meaning::NewBucket(ino) => {
+                    differs = true;
+                    dirs.push(ino);
+                }
+            }
+        }
+        let mut at = dir;
+        while differs && changed.insert(at) {
+            match tree.place(at) {
+                Some((parent, _)) => at = parent,
+                None => break,
+            }
+        }
+    }
+    Ok(changed)
+}
+
 /// The descent that makes the edits.
 #[derive(Clone)]
 struct Walk<'a> {
@@ -171,31 +187,29 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn edits(self, dir: Ino) -> Edits<'a> {
-        let entries = self.tree.staged.entries(dir, Bound::Unbounded);
-        Box::new(entries.filter_map(move |(key, entry)| {
-            let edit = self.edit(dir, key, entry);
-            edit.map(|edit| Some((Cow::Borrowed(&key[..]), edit?)))
-                .transpose()
-        }))
+        let staged: &'a Staged = self.tree.staged;
+        Box::new(
+            staged
+                .entries(dir, Bound::Unbounded)
+                .filter_map(move |(key, _)| {
+                    let edit = self.edit(dir, key);
+                    edit.map(|edit| Some((Cow::Borrowed(&key[..]), edit?)))
+                        .transpose()
+                }),
+        )
     }
 
-    fn edit(&self, dir: Ino, key: &'a Key, entry: Entry) -> Result<Option<Edit<'a>>> {
-        let source = match meaning(self.tree, dir, key, entry, self.raw)? {
+    fn edit(&self, dir: Ino, key: &'a Key) -> Result<Option<Edit<'a>>> {
+        let (ino, source) = match meaning(self.tree, dir, key, self.raw)? {
             Meaning::Unchanged => return Ok(None),
             Meaning::Deleted => return Ok(Some(Edit::Delete)),
-            Meaning::Value(stored) => return Ok(Some(Edit::Put(stored.bytes))),
-            Meaning::SameBucket => Source::Existing,
-            Meaning::MovedBucket(element) => Source::Moved(element),
-            Meaning::NewBucket => Source::New,
+            Meaning::Value(bytes) => return Ok(Some(Edit::Put(bytes))),
+            Meaning::SameBucket(ino) if !self.changed.contains(&ino) => return Ok(None),
+            Meaning::SameBucket(ino) => (ino, Source::Existing),
+            Meaning::MovedBucket(ino, element) => (ino, Source::Moved(element)),
+            Meaning::NewBucket(ino) => (ino, Source::New),
         };
-        let Entry::Node { ino, .. } = entry else {
-            return Ok(None);
-        };
-        let sequence = self.tree.staged.node(ino).and_then(|node| node.sequence);
-        let same = matches!(source, Source::Existing) && sequence.is_none();
-        if same && !self.changed.contains(&ino) {
-            return Ok(None);
-        }
+        let sequence = new_sequence(self.tree, ino)?;
         let edits = self.clone().edits(ino);
         Ok(Some(Edit::Bucket(BucketEdit {
             source,

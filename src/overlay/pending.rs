@@ -1,13 +1,14 @@
 //! What is staged, as a list for a person: one item a change, in the order of the tree.
 
-use super::changes::{Meaning, meaning};
+use super::changes::{Stands, new_sequence, stands};
 use super::ino::Ino;
 use super::merged::Merged;
-use super::staged::{Entry, Key, Kind as NodeKind};
+use super::staged::Key;
 use crate::bolt::Result;
 use crate::view::name;
 use crate::view::text::Note;
 use std::fmt;
+use std::iter::Peekable;
 use std::ops::Bound;
 
 /// What happens to a key or bucket.
@@ -15,7 +16,7 @@ use std::ops::Bound;
 pub enum Kind {
     /// It is new.
     Added,
-    /// Its value or sequence is another.
+    /// Its value, or a bucket's sequence number, is another.
     Changed,
     /// It goes away; a bucket with all that is in it.
     Deleted,
@@ -81,124 +82,163 @@ impl fmt::Display for Pending {
     }
 }
 
-/// Hands every change to `each`.
+/// One change with the values it is about.
+pub struct Change<'a> {
+    /// What it is.
+    pub pending: Pending,
+    /// The value that is stored now.
+    pub old: Option<&'a [u8]>,
+    /// The value to be stored.
+    pub new: Option<&'a [u8]>,
+}
+
+/// Hands every difference between the trees `old` and `new`, which stand over the same base, to
+/// `each`, in the order of the tree.
 ///
 /// # Errors
 /// Damage of the base where something is staged.
-pub fn pending(tree: Merged<'_>, raw: bool, each: &mut dyn FnMut(Pending)) -> Result<()> {
-    let entries = |dir| tree.staged.entries(dir, Bound::Unbounded);
+pub fn pending(
+    old: Merged<'_>,
+    new: Merged<'_>,
+    raw: bool,
+    each: &mut dyn FnMut(Change<'_>),
+) -> Result<()> {
     let mut path: Vec<Vec<u8>> = Vec::new();
     // An explicit stack: buckets can be nested deeper than calls.
-    let mut stack = vec![(Ino::ROOT, entries(Ino::ROOT))];
+    let mut stack = vec![(Ino::ROOT, keys(old, new, Ino::ROOT))];
     while let Some((dir, rest)) = stack.last_mut() {
         let dir = *dir;
-        let Some((key, entry)) = rest.next() else {
+        let Some(key) = rest.next() else {
             stack.pop();
             path.pop();
             continue;
         };
         path.push(key.to_vec());
-        if let Some(item) = describe(tree, dir, key, entry, &path, raw)? {
-            each(item);
-        }
-        match entry {
-            Entry::Node { ino, .. } if tree.kind(ino)? == Some(NodeKind::Directory) => {
-                stack.push((ino, entries(ino)));
-            }
-            _ => drop(path.pop()),
+        let below = compare(old, new, dir, key, &path, raw, each)?;
+        match below {
+            Some(ino) => stack.push((ino, keys(old, new, ino))),
+            None => drop(path.pop()),
         }
     }
     Ok(())
 }
 
-fn describe(
-    tree: Merged<'_>,
+/// The keys of `dir` at which something is staged in either tree, in order.
+fn keys<'a>(old: Merged<'a>, new: Merged<'a>, dir: Ino) -> Peekable<impl Iterator<Item = &'a Key>> {
+    let of = |tree: Merged<'a>| {
+        tree.staged
+            .entries(dir, Bound::Unbounded)
+            .map(|(key, _)| key)
+    };
+    let (mut a, mut b) = (of(old).peekable(), of(new).peekable());
+    std::iter::from_fn(move || match (a.peek(), b.peek()) {
+        (Some(x), Some(y)) if x < y => a.next(),
+        (Some(x), Some(y)) if x == y => {
+            a.next();
+            b.next()
+        }
+        (Some(_), None) => a.next(),
+        _ => b.next(),
+    })
+    .peekable()
+}
+
+/// Compares what stands at `key` of `dir`.
+///
+/// # Returns
+/// The bucket there, if there is one to go into.
+fn compare(
+    old: Merged<'_>,
+    new: Merged<'_>,
     dir: Ino,
     key: &Key,
-    entry: Entry,
     path: &[Vec<u8>],
     raw: bool,
-) -> Result<Option<Pending>> {
-    let below = tree.below(dir, key)?;
-    let old_len = below
-        .filter(|e| !e.is_bucket())
-        .map(|e| e.value.len() as u64);
-    let mut item = Pending {
-        kind: Kind::Changed,
-        path: Vec::new(),
-        bucket: false,
-        old_len,
+    each: &mut dyn FnMut(Change<'_>),
+) -> Result<Option<Ino>> {
+    let (was, is) = (stands(old, dir, key, raw)?, stands(new, dir, key, raw)?);
+    let item = |kind, bucket| Pending {
+        kind,
+        path: path.to_vec(),
+        bucket,
+        old_len: None,
         new_len: None,
         note: Note::AsWritten,
         leftover: false,
         from: None,
     };
-    match meaning(tree, dir, key, entry, raw)? {
-        Meaning::Unchanged => return Ok(None),
-        Meaning::Deleted => {
-            item.kind = Kind::Deleted;
-            item.bucket = below.is_some_and(|e| e.is_bucket());
-            if item.bucket && lives_on(tree, dir, key)? {
-                return Ok(None); // told where it is now
-            }
-        }
-        Meaning::Value(stored) => {
-            item.new_len = Some(stored.bytes.len() as u64);
-            item.note = stored.note;
-            if below.is_none() {
-                item.kind = Kind::Added;
-                item.leftover = is_leftover(key);
-            }
-        }
-        Meaning::SameBucket => {
-            item.bucket = true;
-            let Entry::Node { ino, .. } = entry else {
-                return Ok(None);
-            };
-            if tree
-                .staged
-                .node(ino)
-                .is_none_or(|node| node.sequence.is_none())
-            {
-                return Ok(None);
-            }
-        }
-        Meaning::MovedBucket(_) => {
-            item.kind = Kind::Moved;
-            item.bucket = true;
-            let Entry::Node { ino, .. } = entry else {
-                return Ok(None);
-            };
-            item.from = Some(origin_path(tree, ino));
-        }
-        Meaning::NewBucket => {
-            item.bucket = true;
-            item.kind = Kind::Added;
-        }
-    }
-    item.path = path.to_vec();
-    Ok(Some(item))
-}
-
-/// The base bucket at `key` of `dir`, which is not there any more, is at another place.
-fn lives_on(tree: Merged<'_>, dir: Ino, key: &[u8]) -> Result<bool> {
-    let Some(base_dir) = tree.base.dir(dir)? else {
-        return Ok(false);
+    let bucket = |pending| Change {
+        pending,
+        old: None,
+        new: None,
     };
-    match tree.base.find(&base_dir, key)? {
-        Some(element) => Ok(tree.is_linked(base_dir.ino(&element)?)),
-        None => Ok(false),
+    if let (Stands::Bucket(a), Stands::Bucket(b)) = (&was, &is)
+        && a == b
+    {
+        if new_sequence(old, *a)? != new_sequence(new, *b)? {
+            each(bucket(item(Kind::Changed, true)));
+        }
+        return Ok(Some(*b));
     }
-}
-
-fn origin_path(tree: Merged<'_>, mut ino: Ino) -> Vec<Vec<u8>> {
-    let mut path = Vec::new();
-    while let Some((dir, key)) = tree.base.origin(ino) {
-        path.push(key.to_vec());
-        ino = dir;
+    let old_value = match &was {
+        Stands::Bucket(ino) if !new.is_linked(*ino) => {
+            each(bucket(item(Kind::Deleted, true)));
+            None
+        }
+        // A bucket that was moved is told where it is now.
+        Stands::Bucket(_) | Stands::Nothing => None,
+        Stands::Value(stored) => Some(&*stored.bytes),
+    };
+    let old_len = old_value.map(|v| v.len() as u64);
+    match (&is, old_value) {
+        (Stands::Value(stored), old_value) if old_value != Some(&*stored.bytes) => {
+            let kind = if old_value.is_some() {
+                Kind::Changed
+            } else {
+                Kind::Added
+            };
+            let pending = Pending {
+                old_len,
+                new_len: Some(stored.bytes.len() as u64),
+                note: stored.note,
+                leftover: kind == Kind::Added && is_leftover(key),
+                ..item(kind, false)
+            };
+            each(Change {
+                pending,
+                old: old_value,
+                new: Some(&stored.bytes),
+            });
+            return Ok(None);
+        }
+        (Stands::Value(_), _) => return Ok(None),
+        (_, Some(_)) => {
+            let pending = Pending {
+                old_len,
+                ..item(Kind::Deleted, false)
+            };
+            each(Change {
+                pending,
+                old: old_value,
+                new: None,
+            });
+        }
+        (_, None) => {}
     }
-    path.reverse();
-    path
+    let Stands::Bucket(ino) = is else {
+        return Ok(None);
+    };
+    if old.kind(ino)?.is_some() && old.is_linked(ino) {
+        let from = old.path(ino).unwrap_or_default();
+        let from = Some(from.into_iter().map(|key| key.into_owned()).collect());
+        each(bucket(Pending {
+            from,
+            ..item(Kind::Moved, true)
+        }));
+    } else {
+        each(bucket(item(Kind::Added, true)));
+    }
+    Ok(Some(ino))
 }
 
 /// The key looks like a file that an editor or tool makes beside the one it works on, and should

@@ -116,6 +116,22 @@ impl Staged {
         self.dirs.is_empty() && self.nodes.is_empty()
     }
 
+    /// Goes back to `earlier`, a copy of this from before. Numbers given out since are not given out
+    /// again.
+    pub fn revert(&mut self, earlier: &Staged) {
+        let (serial, version) = (self.serial, self.version + 1);
+        *self = Staged {
+            serial,
+            version,
+            ..earlier.clone()
+        };
+    }
+
+    /// The directories in which something is staged, in no order.
+    pub fn dirs(&self) -> impl Iterator<Item = Ino> {
+        self.dirs.keys().copied()
+    }
+
     fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial

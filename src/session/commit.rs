@@ -95,7 +95,8 @@ fn discarded(store: &dyn Store, database: &Path) -> Report {
     }
 }
 
-fn committed(store: &dyn Store, database: &Path) -> Report {
+/// Commits what is staged in `store` and says what happened; the mount goes on.
+pub fn committed(store: &dyn Store, database: &Path) -> Report {
     match store.commit() {
         Ok(None) => Report {
             failed: false,

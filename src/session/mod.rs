@@ -7,6 +7,7 @@
 
 mod background;
 mod check;
+mod commands;
 mod commit;
 mod control;
 mod database;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::fuse::Fuse;
 
+use super::commands::Commands;
 use super::commit::{self, Report, Store};
 use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
@@ -325,10 +326,14 @@ fn mount_and_serve(request: &MountRequest) -> Result<Report> {
         allow: request.allow,
     };
     let database = Arc::new(Database::new(request, file, snapshot)?);
+    let (store, shown) = (database.clone(), plan.source.clone());
+    let commit = Box::new(move || commit::committed(&*store, &shown));
+    let commands = Arc::new(Commands::new(database.vfs(), commit));
+    let live = commands.clone();
     let served = Served {
-        filesystem: Fuse::new(database.vfs()),
+        filesystem: Fuse::new(database.vfs(), commands),
         store: database,
-        on_live: Box::new(|_| ()),
+        on_live: Box::new(move |kernel| live.live(kernel)),
     };
     serve(request, &plan, served)
 }

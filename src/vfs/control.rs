@@ -26,6 +26,11 @@ pub(super) fn is_fixed(ino: Ino) -> bool {
     (DIR..=CONTROL).contains(&ino)
 }
 
+/// The file that takes commands.
+pub fn is_control(ino: Ino) -> bool {
+    ino == CONTROL
+}
+
 /// The fixed node called `name` in `dir`.
 pub(super) fn lookup(dir: Ino, name: &[u8]) -> Option<Ino> {
     match dir {
@@ -46,12 +51,12 @@ impl Vfs {
             Kind::File
         };
         let size = match ino {
-            PENDING | INFO => self.fixed_content(ino)?.len() as u64,
-            _ => 0,
+            DIR => 0,
+            _ => self.fixed_content(ino)?.len() as u64,
         };
         let mode = match ino {
             DIR => self.options.dir_mode & 0o555,
-            CONTROL => self.options.file_mode & 0o222,
+            CONTROL => self.options.file_mode & 0o666,
             _ => self.options.file_mode & 0o444,
         };
         let attrs = Attrs {
@@ -108,15 +113,16 @@ impl Vfs {
             INFO => Ok(self.info()?),
             PENDING => {
                 let mut lines = String::new();
-                self.pending(&mut |item| lines.push_str(&format!("{item}\n")))?;
+                self.pending(&mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
                 Ok(lines.into_bytes())
             }
-            _ => Ok(Vec::new()),
+            _ => Ok(self.outcome.lock().clone().into_bytes()),
         }
     }
 
-    pub(super) fn fixed_write(&self, _ino: Ino, _data: &[u8]) -> Result<()> {
-        Err(Error::NotPermitted)
+    /// Sets what reading the control file tells: the outcome of the last command, in words.
+    pub fn set_outcome(&self, outcome: &str) {
+        *self.outcome.lock() = format!("{outcome}\n");
     }
 
     fn info(&self) -> Result<Vec<u8>> {

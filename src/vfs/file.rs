@@ -51,9 +51,6 @@ impl Vfs {
     /// # Errors
     /// [`Error::TooBig`] past [`MAX_FILE`], [`Error::IsDirectory`], [`Error::ReadOnly`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_ids: bool) -> Result<()> {
-        if control::is_fixed(ino) {
-            return self.fixed_write(ino, data);
-        }
         self.must_be_editable(ino)?;
         let end = offset
             .checked_add(data.len() as u64)

@@ -13,16 +13,20 @@ mod shown;
 mod xattr;
 
 pub use attr::{Attr, SetAttr, SetTime, StatFs};
+pub use control::is_control;
 pub use dir::DirEntry;
 pub use error::{Error, Result};
 pub use file::MAX_FILE;
 pub use rename::RenameMode;
 pub use xattr::SetXattr;
 
-use crate::bolt::{Changes, Snapshot};
-use crate::overlay::{self, Attrs, Base, Ino, Kind, Merged, Pending, Staged};
-use parking_lot::{RwLock, RwLockReadGuard};
+use crate::bolt::{self, Changes, Snapshot};
+use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged};
+use crate::view::name;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shown::ShownCache;
+use std::collections::HashSet;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
@@ -73,13 +77,26 @@ impl Options {
     }
 }
 
+/// What the kernel must forget after a discard.
+#[derive(Debug, Default)]
+pub struct Forgotten {
+    /// Directories and names in them.
+    pub names: Vec<(Ino, Vec<u8>)>,
+    /// Nodes.
+    pub nodes: HashSet<Ino>,
+}
+
 /// The file system over one snapshot.
 pub struct Vfs {
     base: Base,
     staged: RwLock<Staged>,
+    /// What was staged at the last commit of this mount.
+    committed: RwLock<Staged>,
     options: Options,
     shown: ShownCache,
     sealed: AtomicBool,
+    /// What reading the control file tells.
+    outcome: Mutex<String>,
 }
 
 impl Vfs {
@@ -88,9 +105,11 @@ impl Vfs {
         Vfs {
             base: Base::new(snapshot),
             staged: RwLock::new(Staged::default()),
+            committed: RwLock::new(Staged::default()),
             options,
             shown: ShownCache::default(),
             sealed: AtomicBool::new(false),
+            outcome: Mutex::default(),
         }
     }
 
@@ -111,36 +130,63 @@ impl Vfs {
         self.sealed.store(true, Ordering::Release);
     }
 
-    /// Hands the change set to `commit`; edits wait meanwhile.
+    /// Hands the change set to `commit`, edits waiting meanwhile, and takes note if it succeeds:
+    /// what was staged until then is not pending any more. The change set is always relative to
+    /// the mounted snapshot, so the next one contains this one.
     ///
     /// # Errors
-    /// Damage of the base where something is staged.
-    pub fn with_changes<T>(
+    /// That of `commit`, or damage of the base where something is staged.
+    pub fn commit<T, E: From<bolt::Error>>(
         &self,
-        commit: impl FnOnce(Changes<'_>) -> T,
-    ) -> Result<T, crate::bolt::Error> {
-        let staged = self.staged.read();
-        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
-        Ok(commit(changes))
+        commit: impl FnOnce(Changes<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let staged = self.staged.upgradable_read();
+        let done = commit(overlay::changes(self.merged(&staged), self.options.raw)?)?;
+        *self.committed.write() = staged.clone();
+        Ok(done)
     }
 
-    /// Hands each staged change to `each`.
+    /// Hands each change since the last commit to `each`.
     ///
     /// # Errors
     /// Damage of the base where something is staged.
-    pub fn pending(&self, each: &mut dyn FnMut(Pending)) -> Result<(), crate::bolt::Error> {
+    pub fn pending(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
         let staged = self.staged.read();
-        overlay::pending(self.merged(&staged), self.options.raw, each)
+        let committed = self.committed.read();
+        let (old, new) = (self.merged(&committed), self.merged(&staged));
+        overlay::pending(old, new, self.options.raw, each)
     }
 
-    /// Number of staged changes.
+    /// Number of changes since the last commit.
     ///
     /// # Errors
     /// Damage of the base where something is staged.
-    pub fn pending_count(&self) -> Result<u64, crate::bolt::Error> {
+    pub fn pending_count(&self) -> Result<u64, bolt::Error> {
         let mut count = 0;
         self.pending(&mut |_| count += 1)?;
         Ok(count)
+    }
+
+    /// Drops every edit since the last commit.
+    ///
+    /// # Returns
+    /// What the kernel must forget: names that may stand for something else now, and nodes whose
+    /// content or attributes may be others.
+    pub fn discard(&self) -> Result<Forgotten> {
+        let mut staged = self.edit()?;
+        let committed = self.committed.read();
+        let mut forgotten = Forgotten::default();
+        for tree in [&*staged, &*committed] {
+            for dir in tree.dirs() {
+                let keys = tree.entries(dir, Bound::Unbounded).map(|(key, _)| key);
+                let names = keys.map(|key| name::encode(key, dir::is_root(dir)));
+                forgotten.names.extend(names.map(|name| (dir, name)));
+                forgotten.nodes.insert(dir);
+            }
+            forgotten.nodes.extend(tree.nodes().map(|(ino, _)| ino));
+        }
+        staged.revert(&committed);
+        Ok(forgotten)
     }
 
     /// The kernel has no reference to `ino` any more. What is staged for a node that was unlinked

@@ -1,0 +1,74 @@
+//! What the control file can be told: `commit` and `discard`, without an unmount.
+
+use std::sync::{Arc, OnceLock};
+
+use fuser::Notifier;
+use parking_lot::Mutex;
+
+use super::commit::Report;
+use crate::fuse::{self, Control};
+use crate::vfs::{Error, Vfs};
+
+/// A way to commit.
+pub(super) type Commit = Box<dyn Fn() -> Report + Send>;
+
+/// Carries out commands for one mount.
+pub(super) struct Commands {
+    vfs: Arc<Vfs>,
+    /// Commits, and says what became of it. One command at a time.
+    commit: Mutex<Commit>,
+    kernel: OnceLock<Notifier>,
+}
+
+impl Commands {
+    pub fn new(vfs: Arc<Vfs>, commit: Commit) -> Commands {
+        Commands {
+            vfs,
+            commit: Mutex::new(commit),
+            kernel: OnceLock::new(),
+        }
+    }
+
+    /// The mount is live; `kernel` is the way to tell it that something changed.
+    pub fn live(&self, kernel: Notifier) {
+        let _ = self.kernel.set(kernel);
+    }
+
+    fn discard(&self) -> Result<(), Error> {
+        let count = self.vfs.pending_count()?;
+        let forgotten = self.vfs.discard()?;
+        if let Some(kernel) = self.kernel.get() {
+            fuse::forget(kernel, &forgotten);
+        }
+        let changes = if count == 1 { "change" } else { "changes" };
+        self.vfs
+            .set_outcome(&format!("discarded {count} {changes}"));
+        Ok(())
+    }
+}
+
+impl Control for Commands {
+    fn command(&self, command: &[u8]) -> Result<(), Error> {
+        let commit = self.commit.lock();
+        match command.trim_ascii() {
+            b"commit" => {
+                let report = commit();
+                self.vfs.set_outcome(&report.message);
+                if report.failed {
+                    log::error!("{}", report.message);
+                    return Err(Error::NotCommitted);
+                }
+                log::info!("{}", report.message);
+                Ok(())
+            }
+            b"discard" => self.discard(),
+            other => {
+                let other = String::from_utf8_lossy(other);
+                let told = format!("unknown command {other:?}: write commit or discard");
+                self.vfs.set_outcome(&told);
+                log::warn!("control: {told}");
+                Err(Error::Invalid)
+            }
+        }
+    }
+}
