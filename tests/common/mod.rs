@@ -3,6 +3,7 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod disk;
 pub mod etcd;
 pub mod fixture;
 pub mod mount;
@@ -10,6 +11,7 @@ pub mod oracle;
 pub mod process;
 pub mod read;
 pub mod rng;
+pub mod staged;
 pub mod temp;
 pub mod tree;
 

@@ -1,0 +1,333 @@
+//! The commit, step by step.
+
+use super::merge::merge;
+use super::sink::Sink;
+use super::transaction::Transaction;
+use super::{CommitError, CommitOptions, Committed, Stats};
+use crate::bolt::allocator::Allocator;
+use crate::bolt::edit::Changes;
+use crate::bolt::error::{Error, Result};
+use crate::bolt::file::Disk;
+use crate::bolt::freelist;
+use crate::bolt::meta::{META_LEN, Meta, NO_FREELIST};
+use crate::bolt::page::{FREELIST, HEADER};
+use crate::bolt::pageset::PageSet;
+use crate::bolt::snapshot::Snapshot;
+
+/// Smallest file that bbolt opens, in bytes.
+const MIN_FILE: u64 = 4096;
+
+/// Commits `changes` to the database on `disk`, of which `base` is a state, as one transaction.
+///
+/// `prior` is the last transaction that was committed on the same base, if there is one: the base
+/// stays readable as long as it is in use, so `changes` are always relative to it and take the
+/// place of what `prior` committed.
+///
+/// # Errors
+/// [`CommitError`]: whether the state before stands, or that it is not known.
+pub fn commit<'a>(
+    disk: &'a dyn Disk,
+    base: &'a Snapshot,
+    prior: Option<&Committed>,
+    changes: Changes<'a>,
+    options: &CommitOptions<'_>,
+) -> Result<Committed, CommitError> {
+    let job = Job {
+        disk,
+        base,
+        prior,
+        options,
+    };
+    // 1. The file must be what it was.
+    let before = job.verify_unchanged()?;
+    let (txid, slot) = job.next_transaction()?;
+    // 2. to 4. Build and write the pages, make them durable.
+    let prepared = job.prepare(changes, txid, before).inspect_err(|_| {
+        // Nobody sees what was appended; a failure to cut it off only costs space.
+        let _ = disk.set_len(before);
+    })?;
+    // 5. The new state comes into being with its meta.
+    let page = prepared.meta.to_page(slot);
+    let offset = u64::from(slot) * base.page_size() as u64;
+    let done = disk
+        .write_all_at(&page, offset)
+        .map_err(|e| Error::io(format!("write meta page {slot}"), e))
+        .and_then(|()| sync(disk, "the meta page"));
+    match done {
+        Ok(()) => Ok(job.committed(prepared, slot)),
+        Err(why) => Err(CommitError::Unknown {
+            why,
+            shows: job.read_metas().ok().and_then(|metas| current(&metas)),
+            txid,
+        }),
+    }
+}
+
+fn sync(disk: &dyn Disk, what: &str) -> Result<()> {
+    disk.sync()
+        .map_err(|e| Error::io(format!("make {what} durable (sync)"), e))
+}
+
+/// The transaction number that these metas make current.
+fn current(metas: &[Option<Meta>; 2]) -> Option<u64> {
+    metas.iter().flatten().map(|meta| meta.txid).max()
+}
+
+/// What a commit is given, but for the changes.
+struct Job<'a, 'o> {
+    disk: &'a dyn Disk,
+    base: &'a Snapshot,
+    prior: Option<&'o Committed>,
+    options: &'o CommitOptions<'o>,
+}
+
+/// A state that is durable but for its meta.
+struct Prepared {
+    meta: Meta,
+    stats: Stats,
+    written: PageSet,
+}
+
+impl<'a> Job<'a, '_> {
+    /// The metas as they must stand in the file.
+    fn metas(&self) -> [Option<Meta>; 2] {
+        match self.prior {
+            Some(prior) => prior.metas,
+            None => [self.base.metas().get(0), self.base.metas().get(1)],
+        }
+    }
+
+    /// The metas as they do stand there.
+    fn read_metas(&self) -> Result<[Option<Meta>; 2]> {
+        let size = self.base.page_size() as u64;
+        let mut metas = [None; 2];
+        for (slot, meta) in metas.iter_mut().enumerate() {
+            let mut bytes = [0; HEADER + META_LEN];
+            self.disk
+                .read_exact_at(&mut bytes, slot as u64 * size)
+                .map_err(|e| Error::io(format!("read meta page {slot}"), e))?;
+            let read = Meta::read(&bytes).ok();
+            *meta = read.filter(|meta| u64::from(meta.page_size) == size);
+        }
+        Ok(metas)
+    }
+
+    fn size(&self) -> Result<u64> {
+        let size = self.disk.size();
+        size.map_err(|e| Error::io("read the length of the file", e))
+    }
+
+    /// Nobody has written to the file or cut it. Answers its length in bytes.
+    fn verify_unchanged(&self) -> Result<u64, CommitError> {
+        let size = self.size()?;
+        let least = self.base.file_len();
+        if size < least {
+            let what = format!("it had {least} bytes and has {size}");
+            return Err(CommitError::Changed { what });
+        }
+        let (expected, found) = (self.metas(), self.read_metas()?);
+        if expected != found {
+            let show = |metas| match current(metas) {
+                Some(txid) => format!("transaction {txid}"),
+                None => "no valid meta".into(),
+            };
+            let what = format!("it was at {}, now {}", show(&expected), show(&found));
+            return Err(CommitError::Changed { what });
+        }
+        Ok(size)
+    }
+
+    /// The base is the state that everybody sees: no newer meta stands beside its own.
+    fn base_is_current(&self) -> bool {
+        self.base.metas().current() == Some(self.base.slot())
+    }
+
+    /// The slot with the meta that the next transaction must leave alone.
+    fn live_slot(&self) -> u8 {
+        self.prior.map_or(self.base.slot(), |prior| prior.slot)
+    }
+
+    /// Number of the next transaction, and the slot of its meta. bbolt takes slot `txid % 2`, so
+    /// the number must be one whose slot is not that of the state to be kept: in a copy made by
+    /// `Tx.WriteTo` that takes a step of two.
+    fn next_transaction(&self) -> Result<(u64, u8)> {
+        let last = current(&self.metas()).unwrap_or(self.base.meta().txid);
+        let step = |n: u64| {
+            let next = last.checked_add(n);
+            next.ok_or_else(|| Error::Limit("transaction numbers are exhausted".into()))
+        };
+        let slot = |txid: u64| (txid % 2) as u8;
+        let mut txid = step(1)?;
+        if slot(txid) == self.live_slot() {
+            txid = step(2)?;
+        }
+        Ok((txid, slot(txid)))
+    }
+
+    /// The run of the base's freelist: first page and number of pages, if that is what is there.
+    fn old_freelist(&self) -> Option<(u64, u64)> {
+        let pgid = self.base.meta().freelist;
+        let (header, run) = self.base.run(pgid).ok()?;
+        let ids = freelist::ids(pgid, run).ok()?;
+        let used = freelist::size(ids.len()).div_ceil(self.base.page_size()) as u64;
+        let claimed = u64::from(header.overflow) + 1;
+        let pages = if self.options.free.is_some() {
+            claimed
+        } else {
+            used.min(claimed)
+        };
+        (header.flags == FREELIST).then_some((pgid, pages))
+    }
+
+    /// The pages that may be written to: those that neither the base reaches, nor `prior`, nor the
+    /// state of a newer meta that the commit has yet to replace.
+    fn allocator(&self) -> Allocator {
+        let base_hwm = self.base.meta().hwm;
+        let mut hwm = self.prior.map_or(base_hwm, |prior| prior.meta.hwm);
+        let mut available = PageSet::new();
+        if self.prior.is_none() && !self.base_is_current() {
+            // The newer state may use any page that the file has.
+            let pages = self.base.file_len().div_ceil(self.base.page_size() as u64);
+            let newer = self.base.metas().get(1 - self.base.slot().min(1));
+            hwm = hwm.max(newer.map_or(0, |meta| meta.hwm).min(pages));
+        } else {
+            if let Some(free) = self.options.free {
+                available = free.clone();
+            }
+            available.insert_run(base_hwm, hwm.saturating_sub(base_hwm));
+            for page in [0, 1] {
+                available.remove(page);
+            }
+            if let Some((first, pages)) = self.old_freelist() {
+                available.remove_run(first, pages);
+            }
+            if let Some(prior) = self.prior {
+                for (first, pages) in prior.written.runs() {
+                    available.remove_run(first, pages);
+                }
+            }
+        }
+        Allocator::new(available, hwm)
+    }
+
+    /// Everything but the meta: pages built, written and durable.
+    fn prepare(&self, changes: Changes<'a>, txid: u64, before: u64) -> Result<Prepared> {
+        // 2. The tree.
+        let page_size = self.base.page_size();
+        let sink = Sink::new(self.disk, page_size, self.allocator());
+        let proven = self.options.free.is_some();
+        let mut tx = Transaction::new(self.base, sink, changes.moved, proven);
+        let root = merge(&mut tx, changes.edits)?;
+        if tx.placed.len() != tx.moved.len() {
+            let text = "a bucket was moved away and put nowhere".to_owned();
+            return Err(Error::Limit(text));
+        }
+        // 3. The freelist: what neither the new tree reaches, nor the list itself.
+        let freelist = match self.free_pages(&tx) {
+            Some(mut free) => tx.sink.freelist(&mut free)?,
+            None => NO_FREELIST,
+        };
+        let mut stats = tx.stats;
+        stats.pages_freed = tx.freed().len();
+        let (written, hwm) = tx.sink.finish()?;
+        stats.pages_written = written.len();
+        stats.bytes_written = (written.len() + 1) * page_size as u64;
+        let meta = Meta {
+            root,
+            freelist,
+            hwm,
+            txid,
+            ..*self.base.meta()
+        };
+        // 4. All of it durable, with the length of the file.
+        let in_use = meta
+            .bytes_in_use()
+            .ok_or_else(|| Error::Limit("a file of more than 2^64 bytes".into()))?;
+        let grown = || {
+            Error::io(
+                "read the length of the file",
+                std::io::Error::last_os_error(),
+            )
+        };
+        let size = self.disk.size().map_err(|_| grown())?;
+        let need = in_use.max(MIN_FILE).max(before);
+        if size < need {
+            self.disk
+                .set_len(need)
+                .map_err(|e| Error::io(format!("grow the file to {need} bytes"), e))?;
+        }
+        sync(self.disk, "the new pages")?;
+        Ok(Prepared {
+            meta,
+            stats,
+            written,
+        })
+    }
+
+    fn committed(&self, prepared: Prepared, slot: u8) -> Committed {
+        let Prepared {
+            meta,
+            stats,
+            written,
+        } = prepared;
+        let mut metas = self.metas();
+        if let Some(place) = metas.get_mut(usize::from(slot)) {
+            *place = Some(meta);
+        }
+        let stored_before = self.base.meta().freelist != NO_FREELIST;
+        Committed {
+            meta,
+            slot,
+            stats,
+            freelist_abandoned: stored_before && meta.freelist == NO_FREELIST,
+            written,
+            metas,
+        }
+    }
+
+    /// The pages to be listed as free; `None` where no list is to be stored, or none can be trusted.
+    fn free_pages(&self, tx: &Transaction<'_>) -> Option<PageSet> {
+        let base = self.base.meta();
+        if base.freelist == NO_FREELIST || self.options.abandon_freelist || tx.is_shared() {
+            return None;
+        }
+        let mut free = match self.options.free {
+            Some(free) => free.clone(),
+            None => self.stored_free_pages()?,
+        };
+        if free.intersects(tx.freed()) || free.intersects(tx.kept()) {
+            return None;
+        }
+        free.extend(tx.freed().iter());
+        if let Some((first, pages)) = self.old_freelist() {
+            free.insert_run(first, pages);
+        }
+        let hwm = tx.sink.allocator().hwm();
+        free.insert_run(base.hwm, hwm.saturating_sub(base.hwm));
+        for (first, pages) in tx.sink.written().runs() {
+            free.remove_run(first, pages);
+        }
+        free.remove(0);
+        free.remove(1);
+        Some(free)
+    }
+
+    /// The list that the base stores, if nothing is obviously wrong with it: it has each page once,
+    /// none outside the pages in use, and not the pages it is written on.
+    fn stored_free_pages(&self) -> Option<PageSet> {
+        let hwm = self.base.meta().hwm;
+        let ids = self.base.freelist().ok()??;
+        let mut free = PageSet::new();
+        for pgid in ids {
+            if !(2..hwm).contains(&pgid) || !free.insert(pgid) {
+                return None;
+            }
+        }
+        let (header, _) = self.base.run(self.base.meta().freelist).ok()?;
+        let first = self.base.meta().freelist;
+        let own = first..=first + u64::from(header.overflow);
+        own.into_iter()
+            .all(|pgid| !free.contains(pgid))
+            .then_some(free)
+    }
+}

@@ -1,0 +1,255 @@
+//! What one commit shares among all buckets: the base it reads, the pages it writes, and the
+//! account of old pages: which the new tree no longer has, and which it was seen to keep.
+
+use super::Stats;
+use super::build::{Child, Entry, Item, is_large};
+use super::sink::Sink;
+use crate::bolt::bucket::{BucketRef, inline_page};
+use crate::bolt::error::{Damage, Error, Result};
+use crate::bolt::page::{Element, Page};
+use crate::bolt::pageset::PageSet;
+use crate::bolt::snapshot::{MAX_LEVELS, Snapshot};
+use std::collections::HashSet;
+
+/// The state of one commit while its pages are built.
+pub(super) struct Transaction<'a> {
+    base: &'a Snapshot,
+    pub sink: Sink<'a>,
+    pub stats: Stats,
+    /// Bucket elements of the base that live on at another place, by offset.
+    pub moved: HashSet<u64>,
+    /// Those that have been put there.
+    pub placed: HashSet<u64>,
+    /// The check proved that no page of the base is reached twice: the extent that a page header
+    /// claims can be trusted.
+    proven: bool,
+    /// Pages of the base that the new tree no longer has.
+    freed: PageSet,
+    /// Pages of the base that the new tree was seen to keep.
+    kept: PageSet,
+    /// A page was met twice: no account of free pages can be trusted.
+    shared: bool,
+}
+
+impl<'a> Transaction<'a> {
+    pub fn new(
+        base: &'a Snapshot,
+        sink: Sink<'a>,
+        moved: HashSet<u64>,
+        proven: bool,
+    ) -> Transaction<'a> {
+        Transaction {
+            base,
+            sink,
+            stats: Stats::default(),
+            moved,
+            placed: HashSet::new(),
+            proven,
+            freed: PageSet::new(),
+            kept: PageSet::new(),
+            shared: false,
+        }
+    }
+
+    pub fn base(&self) -> &'a Snapshot {
+        self.base
+    }
+
+    pub fn page_size(&self) -> usize {
+        self.sink.page_size()
+    }
+
+    pub fn freed(&self) -> &PageSet {
+        &self.freed
+    }
+
+    pub fn kept(&self) -> &PageSet {
+        &self.kept
+    }
+
+    /// The base turned out to reach a page twice.
+    pub fn is_shared(&self) -> bool {
+        self.shared || self.freed.intersects(&self.kept)
+    }
+
+    /// Writes a leaf page; answers its entry for the page above.
+    pub fn write_leaf(&mut self, items: Vec<Item<'a>>) -> Result<Entry<'a>> {
+        let pgid = self.sink.leaf(&items)?;
+        let first = items.into_iter().next();
+        Ok(Entry {
+            key: first.map(|item| item.key).unwrap_or_default(),
+            pgid,
+            old: false,
+        })
+    }
+
+    /// Writes a branch page; answers its entry for the page above.
+    pub fn write_branch(&mut self, entries: Vec<Entry<'a>>) -> Result<Entry<'a>> {
+        let pgid = self.sink.branch(&entries)?;
+        let first = entries.into_iter().next();
+        Ok(Entry {
+            key: first.map(|entry| entry.key).unwrap_or_default(),
+            pgid,
+            old: false,
+        })
+    }
+
+    /// Child `index` of a branch page, with the first key that is really there.
+    pub fn child(&self, page: &Page<'a>, index: usize) -> Result<Child<'a>> {
+        let child = page.child(index)?;
+        let page = self.base.page(child.pgid).ok();
+        let first = page.filter(|p| p.count() > 0).and_then(|p| p.key(0).ok());
+        Ok(Child {
+            pgid: child.pgid,
+            key: first.unwrap_or(child.key),
+            page,
+        })
+    }
+
+    /// How many levels the leaves are below `page`: along the first children that can be read.
+    pub fn level_of(&self, page: Page<'a>) -> Result<usize> {
+        let mut page = page;
+        for level in 0..MAX_LEVELS {
+            if page.is_leaf() {
+                return Ok(level);
+            }
+            let children = (0..page.count()).filter_map(|i| page.child(i).ok());
+            match children.filter_map(|c| self.base.page(c.pgid).ok()).next() {
+                Some(child) => page = child,
+                // Nothing below can be read, so nothing below will be changed either.
+                None => return Ok(level + 1),
+            }
+        }
+        Err(Error::page(page.pgid(), Damage::TooDeep))
+    }
+
+    /// Every element of the page can be read, and their keys ascend.
+    pub fn is_sound(&self, page: &Page<'a>) -> bool {
+        page.used().is_ok() && page.verify_order().is_ok() && !self.freed.contains(page.pgid())
+    }
+
+    /// An old page whose content may be moved to a new one for the sake of a neighbour.
+    pub fn may_take_in(&self, page: &Page<'a>) -> bool {
+        !is_large(page) && self.is_sound(page)
+    }
+
+    /// What is wrong with a page that could not be taken in.
+    pub fn why_not_taken_in(&self, pgid: u64) -> Option<Error> {
+        match self.base.page(pgid) {
+            Err(e) => Some(e),
+            Ok(page) => page.used().err().or(page.verify_order().err()),
+        }
+    }
+
+    /// The new tree no longer has this page.
+    ///
+    /// # Errors
+    /// What is wrong with an element of the page.
+    pub fn release(&mut self, page: &Page<'a>) -> Result<()> {
+        let used = page.used()?;
+        self.free_run(page, used);
+        Ok(())
+    }
+
+    /// A header that claims more pages than the content needs may claim those of others: unless
+    /// the check has proved otherwise, they are left alone.
+    fn free_run(&mut self, page: &Page<'a>, used: usize) {
+        let pages = if self.proven {
+            u64::from(page.overflow()) + 1
+        } else {
+            used.div_ceil(self.page_size()) as u64
+        };
+        self.shared |= !self.freed.insert_run(page.pgid(), pages);
+    }
+
+    /// The new tree has this page of the base.
+    pub fn keep(&mut self, child: &Child<'a>) {
+        let pages = child.page.map_or(1, |page| u64::from(page.overflow()) + 1);
+        let pages = pages.min(self.base.meta().hwm.saturating_sub(child.pgid));
+        self.shared |= !self.kept.insert_run(child.pgid, pages);
+    }
+
+    /// The new tree has this bucket of the base where it was, unchanged.
+    ///
+    /// # Errors
+    /// It was said to have moved away.
+    pub fn keep_bucket(&mut self, element: &Element<'a>) -> Result<()> {
+        if self.moved.contains(&element.offset) {
+            return Err(misplaced(element.key, "moved away and still there"));
+        }
+        self.keep_root(element);
+        Ok(())
+    }
+
+    /// The new tree has the pages of this bucket of the base.
+    pub fn keep_root(&mut self, element: &Element<'a>) {
+        let on = self.base.pgid_at(element.offset);
+        if let Ok(BucketRef { root, .. }) = BucketRef::read(element, on)
+            && (2..self.base.meta().hwm).contains(&root)
+        {
+            self.shared |= !self.kept.insert(root);
+        }
+    }
+
+    /// Takes back [`keep`](Self::keep).
+    pub fn keep_no_more(&mut self, page: &Page<'a>) {
+        let pages = u64::from(page.overflow()) + 1;
+        self.kept.remove_run(page.pgid(), pages);
+    }
+
+    /// The bucket in `element` is gone, with all that is in it but for what was moved elsewhere.
+    /// Damage does not keep a bucket from being deleted: what cannot be read stays allocated.
+    pub fn free_bucket(&mut self, element: &Element<'a>) {
+        // Pages not visited yet, and values of inline buckets.
+        let mut pages = Vec::new();
+        let mut buckets = vec![*element];
+        loop {
+            while let Some(element) = buckets.pop() {
+                self.stats.buckets_deleted += 1;
+                let on = self.base.pgid_at(element.offset);
+                let Ok(bucket) = BucketRef::read(&element, on) else {
+                    continue;
+                };
+                if !bucket.is_inline() {
+                    pages.push(bucket.root);
+                } else if let Ok(page) = inline_page(on, element.value, element.value_offset) {
+                    self.drop_elements(&page, &mut buckets);
+                }
+            }
+            let Some(pgid) = pages.pop() else {
+                return;
+            };
+            let Ok(page) = self.base.page(pgid) else {
+                continue;
+            };
+            if self.freed.contains(pgid) {
+                self.shared = true;
+                continue;
+            }
+            if page.is_leaf() {
+                self.drop_elements(&page, &mut buckets);
+            } else {
+                let children = (0..page.count()).filter_map(|i| page.child(i).ok());
+                pages.extend(children.map(|child| child.pgid));
+            }
+            if let Ok(used) = page.used() {
+                self.free_run(&page, used);
+            }
+        }
+    }
+
+    fn drop_elements(&mut self, page: &Page<'a>, buckets: &mut Vec<Element<'a>>) {
+        for index in 0..page.count() {
+            match page.leaf(index) {
+                Ok(e) if !e.is_bucket() => self.stats.keys_deleted += 1,
+                Ok(e) if !self.moved.contains(&e.offset) => buckets.push(e),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The change set contradicts itself or the base.
+pub(super) fn misplaced(key: &[u8], what: &str) -> Error {
+    Error::Limit(format!("bucket \"{}\": {what}", key.escape_ascii()))
+}

@@ -1,0 +1,159 @@
+//! A disk in memory that records what is done to it, guards what must not be touched, and fails on demand.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard};
+
+use boltfs::bolt::{Disk, Map, OpenOptions, PageSet, Snapshot};
+
+/// One call that changes the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    Write { offset: u64, bytes: Vec<u8> },
+    SetLen(u64),
+    Sync,
+}
+
+/// The disk.
+#[derive(Default)]
+pub struct MemDisk {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    ops: Vec<Op>,
+    guarded: Vec<Range<u64>>,
+    /// The operation, counted from 0, that fails, and how many bytes of a write get through.
+    fail: Option<(usize, usize)>,
+}
+
+impl MemDisk {
+    /// A file of these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        let disk = MemDisk::default();
+        disk.lock().bytes = bytes;
+        disk
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The file as it is now.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.lock().bytes.clone()
+    }
+
+    /// Its current state.
+    pub fn snapshot(&self) -> Snapshot {
+        let map = Map::from(self.bytes());
+        Snapshot::open(map, OpenOptions::default()).expect("what the writer left can be opened")
+    }
+
+    /// Forgets what was recorded and guarded.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        state.ops.clear();
+        state.guarded.clear();
+        state.fail = None;
+    }
+
+    /// From now on writing to these pages fails the test.
+    pub fn guard(&self, pages: &PageSet, page_size: usize) {
+        let size = page_size as u64;
+        let ranges = pages
+            .runs()
+            .map(|(first, n)| first * size..(first + n) * size);
+        self.lock().guarded.extend(ranges);
+    }
+
+    /// The operation `n` calls from now fails; of a write the first `through` bytes are written.
+    pub fn fail_at(&self, n: usize, through: usize) {
+        let mut state = self.lock();
+        state.fail = Some((state.ops.len() + n, through));
+    }
+
+    /// What was done since the last reset.
+    pub fn ops(&self) -> Vec<Op> {
+        self.lock().ops.clone()
+    }
+}
+
+/// Does `op` to a file.
+pub fn apply(bytes: &mut Vec<u8>, op: &Op) {
+    match op {
+        Op::Write { offset, bytes: new } => {
+            let (start, end) = (*offset as usize, *offset as usize + new.len());
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[start..end].copy_from_slice(new);
+        }
+        Op::SetLen(len) => bytes.resize(*len as usize, 0),
+        Op::Sync => {}
+    }
+}
+
+impl State {
+    fn perform(&mut self, op: Op) -> io::Result<()> {
+        if let Op::Write { offset, bytes } = &op {
+            let end = offset + bytes.len() as u64;
+            let hit = self
+                .guarded
+                .iter()
+                .find(|r| r.start < end && *offset < r.end);
+            assert!(
+                hit.is_none(),
+                "{offset}..{end} overwrites live pages {hit:?}"
+            );
+        }
+        let n = self.ops.len();
+        self.ops.push(op.clone());
+        match self.fail {
+            Some((at, through)) if at == n => {
+                if let Op::Write { offset, mut bytes } = op {
+                    bytes.truncate(through);
+                    apply(&mut self.bytes, &Op::Write { offset, bytes });
+                }
+                Err(io::Error::from_raw_os_error(28)) // ENOSPC
+            }
+            _ => {
+                apply(&mut self.bytes, &op);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.lock().bytes.len() as u64)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let state = self.lock();
+        let from = state.bytes.get(offset as usize..).unwrap_or_default();
+        let found = from.get(..buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buf.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let bytes = buf.to_vec();
+        self.lock().perform(Op::Write { offset, bytes })
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.lock().perform(Op::SetLen(len))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.lock().perform(Op::Sync)
+    }
+
+    fn map(&self) -> io::Result<Map> {
+        Ok(Map::from(self.bytes()))
+    }
+}
