@@ -177,8 +177,8 @@ fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
             OtherState::Walked {
                 txid, errors: 0, ..
             } => format!(
-                "The other state in the file (transaction {txid}, meta {slot}) is sound; to look \
-                 at it: boltfs -r --meta {slot} {shown} MOUNTPOINT"
+                "The other state in the file (transaction {txid}, meta {slot}) has no such \
+                 error; to look at it: boltfs -r --meta {slot} {shown} MOUNTPOINT"
             ),
             OtherState::Walked { txid, errors, .. } => format!(
                 "The other state in the file (transaction {txid}, meta {slot}) has errors too: \

@@ -38,7 +38,7 @@ const PARTS: usize = 32;
 /// How to check.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Threads to walk a sound tree with; 0 for one a processor.
+    /// Threads to walk a sound tree with; 0 for what is worth it, at most one a processor.
     pub threads: usize,
     /// Walk the state of the other meta even if this one is sound. If this one is not, the other
     /// is always walked.
@@ -70,6 +70,8 @@ pub struct Report {
     pub freelist_ok: bool,
     /// The state of the other meta, if it was looked at.
     pub other: Option<OtherMeta>,
+    /// How often the tree was walked: once if there is nothing to report about it.
+    pub walks: u32,
 }
 
 impl Report {
@@ -128,15 +130,17 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
     let list = StoredList::read(snapshot, &mut findings);
     let before = findings.clone();
 
+    let mut ground = Ground::new(snapshot, &list);
     let threads = match options.threads {
+        0 if ground.pages < WORTH_THREADS => 1,
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,
     };
-    let mut ground = Ground::new(snapshot, &list);
-    let mut counts = None;
-    if threads > 1 && ground.pages >= WORTH_THREADS {
+    let (mut counts, mut walks) = (None, 1);
+    if threads > 1 {
         counts = walk_together(&ground, threads, progress);
         if counts.is_none() {
+            walks += 1;
             ground = Ground::new(snapshot, &list);
         }
     }
@@ -158,6 +162,7 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
         counts,
         reachable,
         other: None,
+        walks,
     };
     if options.other_meta || report.findings.count(Severity::Error) > 0 {
         report.other = Some(other_meta(snapshot));
@@ -174,9 +179,8 @@ pub fn other_meta(snapshot: &Snapshot) -> OtherMeta {
             Err(why) => return Ok(OtherState::Invalid(why)),
             Ok(_) => ground::open_slot(snapshot, slot)?,
         };
-        let mut findings = Findings::default();
-        // Its freelist says what was free then; the walk needs it to know the list's own pages.
-        let list = StoredList::read(&other, &mut findings);
+        // Its freelist is of no matter for what can be read.
+        let list = StoredList::default();
         let ground = Ground::new(&other, &list);
         let mut walker = Walker::new(&ground);
         walk_alone(&mut walker, &mut |_| {});

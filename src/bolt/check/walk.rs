@@ -34,6 +34,8 @@ pub(super) struct Nest<'a> {
     name: &'a [u8],
     /// Root page, 0 for an inline bucket.
     root: u64,
+    /// How many buckets it is in: 0 for the root bucket.
+    depth: u64,
     /// Level of the first leaf that was met, 0 before that.
     leaf_level: u32,
     /// A leaf at another level was reported.
@@ -115,6 +117,7 @@ impl<'g, 'a> Walker<'g, 'a> {
         self.nests.push(Nest {
             name: &[],
             root,
+            depth: 0,
             leaf_level: 0,
             uneven: false,
             inline: 0,
@@ -231,13 +234,13 @@ impl<'g, 'a> Walker<'g, 'a> {
         self.nests.push(Nest {
             name: element.key,
             root: at.as_ref().map_or(0, |at| at.root),
+            depth: outer.depth + 1,
             leaf_level: 0,
             uneven: false,
             inline: outer.inline,
             split: false,
         });
-        let depth = self.nests.len() as u64 - 1;
-        self.counts.depth = self.counts.depth.max(depth);
+        self.counts.depth = self.counts.depth.max(outer.depth + 1);
         let entered = match at {
             Err(e) => {
                 self.bucket(Kind::Unreadable, pgid, || e.to_string());
@@ -490,7 +493,7 @@ impl<'g, 'a> Walker<'g, 'a> {
     }
 
     pub(super) fn in_root(&self) -> bool {
-        self.nests.len() == 1
+        self.nests.last().is_some_and(|nest| nest.depth == 0)
     }
 }
 

@@ -1,6 +1,9 @@
 //! `bolt::check` on real files: the fixtures, and whatever the real bbolt finds wrong.
 
+mod built;
+#[path = "../common/mod.rs"]
 mod common;
+mod mutated;
 
 use std::path::Path;
 
@@ -17,6 +20,7 @@ fn open(bytes: Vec<u8>) -> Result<Snapshot, boltfs::bolt::Error> {
     Snapshot::open(Map::from(bytes), options)
 }
 
+/// Checks with one thread and with three, which must agree.
 fn run(snapshot: &Snapshot) -> Report {
     let options = Options {
         threads: 1,
@@ -24,6 +28,17 @@ fn run(snapshot: &Snapshot) -> Report {
     };
     let report = check(snapshot, options, &mut |_| {});
     consistent(snapshot, &report);
+    let options = Options {
+        threads: 3,
+        ..options
+    };
+    let together = check(snapshot, options, &mut |_| {});
+    assert_eq!(all_text(&together), all_text(&report));
+    assert_eq!(together.counts, report.counts);
+    assert!(together.walks == 1 || !report.is_sound());
+    assert_eq!(together.reachable, report.reachable);
+    assert_eq!(together.free, report.free);
+    assert_eq!(together.freelist_ok, report.freelist_ok);
     report
 }
 
