@@ -193,9 +193,11 @@ impl Staged {
         }
     }
 
-    /// Puts a value; a bucket of that name is replaced now and then by the callers' will.
+    /// Puts a value, in place of a bucket of that name too.
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        self.nodes.insert(key, Item::Value(value));
+        if key.len() <= 32768 {
+            self.nodes.insert(key, Item::Value(value));
+        }
     }
 
     /// New keys in ascending order, behind, before or between those that are there.
@@ -323,7 +325,10 @@ impl Staged {
             let Some((name, item)) = at.nodes.pop_first() else {
                 return;
             };
-            at.nodes.insert([&[0xfe][..], &name].concat(), item);
+            let name = [&[0xfe][..], &name].concat();
+            if name.len() <= 32768 {
+                at.nodes.insert(name, item);
+            }
         }
     }
 }

@@ -152,33 +152,72 @@ impl Tree {
 
     /// The edits that make this tree out of an empty database.
     pub fn as_edits(&self) -> Vec<Edit> {
-        fn add(tree: &Tree, path: &[Vec<u8>], edits: &mut Vec<Edit>) {
-            for (name, node) in &tree.nodes {
-                match node {
-                    Node::Value(value) => edits.push(Edit::Put {
-                        path: path.to_vec(),
-                        key: name.clone(),
-                        value: value.clone(),
-                    }),
-                    Node::Bucket(sub) => {
-                        let mut below = path.to_vec();
-                        below.push(name.clone());
-                        edits.push(Edit::CreateBucket {
+        let mut edits = Vec::new();
+        self.add_edits(&[], &mut edits);
+        edits
+    }
+
+    fn add_edits(&self, path: &[Vec<u8>], edits: &mut Vec<Edit>) {
+        for (name, node) in &self.nodes {
+            match node {
+                Node::Value(value) => edits.push(Edit::Put {
+                    path: path.to_vec(),
+                    key: name.clone(),
+                    value: value.clone(),
+                }),
+                Node::Bucket(sub) => {
+                    let mut below = path.to_vec();
+                    below.push(name.clone());
+                    edits.push(Edit::CreateBucket {
+                        path: below.clone(),
+                    });
+                    if sub.seq != 0 {
+                        edits.push(Edit::SetSequence {
                             path: below.clone(),
+                            seq: sub.seq,
                         });
-                        if sub.seq != 0 {
-                            edits.push(Edit::SetSequence {
-                                path: below.clone(),
-                                seq: sub.seq,
-                            });
-                        }
-                        add(sub, &below, edits);
                     }
+                    sub.add_edits(&below, edits);
                 }
             }
         }
+    }
+
+    /// The edits that make `target` of this tree.
+    pub fn edits_to(&self, target: &Tree) -> Vec<Edit> {
+        fn change(was: &Tree, is: &Tree, path: &[Vec<u8>], edits: &mut Vec<Edit>) {
+            for (name, node) in &was.nodes {
+                let below = [path, std::slice::from_ref(name)].concat();
+                match (node, is.nodes.get(name)) {
+                    (Node::Bucket(was), Some(Node::Bucket(is))) => {
+                        if was.seq != is.seq {
+                            edits.push(Edit::SetSequence {
+                                path: below.clone(),
+                                seq: is.seq,
+                            });
+                        }
+                        change(was, is, &below, edits);
+                    }
+                    (Node::Bucket(_), _) => edits.push(Edit::DeleteBucket { path: below }),
+                    (Node::Value(_), Some(Node::Value(_))) => {}
+                    (Node::Value(_), _) => edits.push(Edit::Delete {
+                        path: path.to_vec(),
+                        key: name.clone(),
+                    }),
+                }
+            }
+            let mut new = Tree::default();
+            for (name, node) in &is.nodes {
+                match (was.nodes.get(name), node) {
+                    (Some(Node::Bucket(_)), Node::Bucket(_)) => {}
+                    (Some(was), is) if was == is => {}
+                    _ => drop(new.nodes.insert(name.clone(), node.clone())),
+                }
+            }
+            new.add_edits(path, edits);
+        }
         let mut edits = Vec::new();
-        add(self, &[], &mut edits);
+        change(self, target, &[], &mut edits);
         edits
     }
 

@@ -2,7 +2,7 @@
 
 use super::merge::merge;
 use super::sink::Sink;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, extent};
 use super::{CommitError, CommitOptions, Committed, Stats};
 use crate::bolt::allocator::Allocator;
 use crate::bolt::edit::Changes;
@@ -169,12 +169,16 @@ impl<'a> Job<'a, '_> {
         let pgid = self.base.meta().freelist;
         let (header, run) = self.base.run(pgid).ok()?;
         let ids = freelist::ids(pgid, run).ok()?;
-        let used = freelist::size(ids.len()).div_ceil(self.base.page_size()) as u64;
-        let claimed = u64::from(header.overflow) + 1;
-        let pages = if self.options.free.is_some() {
-            claimed
-        } else {
-            used.min(claimed)
+        let claimed = run.len() / self.base.page_size();
+        let pages = match self.options.free {
+            Some(_) => claimed as u64,
+            None => {
+                // bbolt counts the ids before it takes the list's own pages out, and allocates for
+                // one more.
+                let (used, most) = (ids.len(), ids.len().saturating_add(claimed));
+                let (used, most) = (freelist::size(used), freelist::size(most) + 1);
+                extent(run, used, most, self.base.page_size())
+            }
         };
         (header.flags == FREELIST).then_some((pgid, pages))
     }

@@ -72,6 +72,13 @@ pub struct Committed {
     metas: [Option<Meta>; 2],
 }
 
+impl Committed {
+    /// Every page of the file that the transaction wrote, its meta's aside.
+    pub fn written(&self) -> &PageSet {
+        &self.written
+    }
+}
+
 /// Why a transaction is not, or may not be, durable.
 #[derive(Debug)]
 pub enum CommitError {

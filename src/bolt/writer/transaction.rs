@@ -151,13 +151,11 @@ impl<'a> Transaction<'a> {
         Ok(())
     }
 
-    /// A header that claims more pages than the content needs may claim those of others: unless
-    /// the check has proved otherwise, they are left alone.
     fn free_run(&mut self, page: &Page<'a>, used: usize) {
-        let pages = if self.proven {
-            u64::from(page.overflow()) + 1
-        } else {
-            used.div_ceil(self.page_size()) as u64
+        let pages = match self.proven {
+            true => u64::from(page.overflow()) + 1,
+            // Old versions allocated one page more for content that ends with a page.
+            false => extent(page.bytes(), used, used + 1, self.page_size()),
         };
         self.shared |= !self.freed.insert_run(page.pgid(), pages);
     }
@@ -247,6 +245,17 @@ impl<'a> Transaction<'a> {
             }
         }
     }
+}
+
+/// How many pages of a run may be freed, where nothing is proved about the file. A header that claims
+/// more pages than its content needs may claim those of others: they are left alone, unless the
+/// claim is one that bbolt makes (it may allocate for `most` bytes) and they are empty.
+pub(super) fn extent(run: &[u8], used: usize, most: usize, page_size: usize) -> u64 {
+    let needed = used.div_ceil(page_size);
+    let claimed = run.len() / page_size;
+    let surplus = run.get(needed * page_size..).unwrap_or_default();
+    let is_bbolts = claimed <= most.div_ceil(page_size) && surplus.iter().all(|&b| b == 0);
+    (if is_bbolts { claimed } else { needed }) as u64
 }
 
 /// The change set contradicts itself or the base.
