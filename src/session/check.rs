@@ -112,7 +112,7 @@ fn print(out: &mut dyn Write, path: &Path, snapshot: &Snapshot, report: &Report)
         verdict(report),
         facts(snapshot, report)
     )?;
-    for line in advice(path, snapshot, report) {
+    for line in advice(path, report) {
         writeln!(out, "{line}")?;
     }
     Ok(())
@@ -167,48 +167,59 @@ fn facts(snapshot: &Snapshot, report: &Report) -> String {
 }
 
 /// What to do next.
-fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
+fn advice(path: &Path, report: &Report) -> Vec<String> {
     let shown = path.display();
     let mut lines = Vec::new();
     let has = |test: fn(Kind) -> bool| report.findings.iter().any(|f| test(f.kind));
-    if let Some(other) = &report.other {
-        let slot = other.slot;
-        lines.push(match &other.state {
-            OtherState::Walked {
-                txid, errors: 0, ..
-            } => format!(
-                "The other state in the file (transaction {txid}, meta {slot}) has no such \
-                 error; to look at it: boltfs -r --meta {slot} {shown} MOUNTPOINT"
-            ),
-            OtherState::Walked { txid, errors, .. } => format!(
-                "The other state in the file (transaction {txid}, meta {slot}) has errors too: \
-                 {errors}. See: boltfs check --meta {slot} {shown}"
-            ),
-            OtherState::Invalid(why) => {
-                format!("There is no other state to go back to: meta {slot} is damaged ({why}).")
-            }
-            OtherState::Unusable(e) => {
-                format!("The other state in the file (meta {slot}) cannot be used: {e}.")
-            }
-        });
-    }
-    if has(Kind::hides_pages) {
+    let errors = report.findings.count(Severity::Error) > 0;
+    if has(|kind| kind == Kind::Truncated) {
+        lines.push(
+            "Copy the database again while nothing writes to it, or take a snapshot (etcdctl \
+             snapshot save): what is cut off cannot be brought back."
+                .into(),
+        );
+    } else if has(Kind::hides_pages) {
         lines.push(format!(
-            "Keep this file as it is. What is not named above can be read: boltfs -r {} {shown} \
-             MOUNTPOINT",
-            format_args!("--meta {}", snapshot.slot()),
+            "Keep this file as it is, and work on a copy. What is not named above can be read: \
+             boltfs -r {shown} MOUNTPOINT"
         ));
     } else if has(Kind::condemns_freelist) {
         lines.push(format!(
             "All content can be read, and a commit by boltfs does without this freelist. Let no \
              other program write to {shown} before."
         ));
-    } else if report.findings.count(Severity::Error) > 0 {
+    } else if errors {
         lines.push(format!(
             "All content can be read. Let no other program than boltfs write to {shown}."
         ));
     } else if has(|kind| kind == Kind::SnapshotHash) {
         lines.push("The tree is whole; whether the values are, only a comparison can show.".into());
+    } else if report.findings.count(Severity::Warning) > 0 {
+        lines.push("All content can be read.".into());
+    }
+    if let Some(other) = &report.other
+        && errors
+    {
+        let slot = other.slot;
+        lines.push(match &other.state {
+            OtherState::Walked {
+                txid, errors: 0, ..
+            } => format!(
+                "The file's other state (transaction {txid}, meta {slot}) has no such error: \
+                 boltfs check --meta {slot} {shown}"
+            ),
+            OtherState::Walked { txid, errors, .. } => format!(
+                "The file's other state (transaction {txid}, meta {slot}) is damaged too, with \
+                 {errors} error{}.",
+                if *errors == 1 { "" } else { "s" }
+            ),
+            OtherState::Invalid(why) => {
+                format!("There is no other state to go back to: meta {slot} is damaged ({why}).")
+            }
+            OtherState::Unusable(e) => {
+                format!("The file's other state (meta {slot}) cannot be used: {e}.")
+            }
+        });
     }
     lines
 }

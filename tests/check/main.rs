@@ -1,6 +1,7 @@
 //! `bolt::check` on real files: the fixtures, and whatever the real bbolt finds wrong.
 
 mod built;
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod mutated;
