@@ -38,7 +38,9 @@ pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
         Ok(snapshot) => snapshot,
         Err(e) => return Err(unusable(path, &map, meta, &e)),
     };
-    let mut progress = ProgressLine::new(path);
+    let on_terminal = io::stderr().is_terminal();
+    let first = on_terminal.then(|| Instant::now() + PATIENCE);
+    let mut progress = ProgressLine::new(path, io::stderr(), first);
     let report = check(&snapshot, Default::default(), &mut |p| progress.show(p));
     progress.erase();
     let mut out = BufWriter::new(io::stdout().lock());
@@ -225,19 +227,21 @@ fn advice(path: &Path, report: &Report) -> Vec<String> {
 }
 
 /// One line on the terminal that says how far a check has come.
-struct ProgressLine {
+struct ProgressLine<W> {
+    out: W,
     name: String,
+    /// When to show it next; `None` where nobody looks.
     next: Option<Instant>,
     shown: bool,
 }
 
-impl ProgressLine {
-    fn new(path: &Path) -> ProgressLine {
+impl<W: Write> ProgressLine<W> {
+    fn new(path: &Path, out: W, next: Option<Instant>) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let terminal = io::stderr().is_terminal();
         ProgressLine {
+            out,
             name: name.chars().filter(|c| !c.is_control()).collect(),
-            next: terminal.then(|| Instant::now() + PATIENCE),
+            next,
             shown: false,
         }
     }
@@ -248,15 +252,37 @@ impl ProgressLine {
             self.next = Some(now + REFRESH);
             self.shown = true;
             let percent = progress.done.saturating_mul(100) / progress.pages.max(1);
-            let mut err = io::stderr().lock();
-            let _ = write!(err, "\r\x1b[Kchecking {}: {percent} %", self.name);
-            let _ = err.flush();
+            let _ = write!(self.out, "\r\x1b[Kchecking {}: {percent} %", self.name)
+                .and_then(|()| self.out.flush());
         }
     }
 
-    fn erase(&self) {
+    fn erase(&mut self) {
         if self.shown {
-            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+            let _ = write!(self.out, "\r\x1b[K").and_then(|()| self.out.flush());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_one_line_that_goes_away() {
+        let at = |done| check::Progress { done, pages: 200 };
+        let path = Path::new("/tmp/a\x1b[2Jb");
+        let mut line = ProgressLine::new(path, Vec::new(), Some(Instant::now()));
+        line.show(at(84));
+        line.show(at(85)); // too soon to be seen
+        line.erase();
+        assert_eq!(line.out, b"\r\x1b[Kchecking a[2Jb: 42 %\r\x1b[K");
+
+        for next in [None, Some(Instant::now() + REFRESH * 100)] {
+            let mut line = ProgressLine::new(path, Vec::new(), next);
+            line.show(at(84));
+            line.erase();
+            assert!(line.out.is_empty());
         }
     }
 }
