@@ -93,6 +93,15 @@ fn errno(e: Error) -> Errno {
         Error::Stale => Errno::ESTALE,
         Error::Incomplete => Errno::EIO,
         Error::NotCommitted => Errno::EIO,
+        Error::Journal(e) => {
+            log::warn!("an edit was refused, for the journal cannot be written: {e}");
+            match e.raw_os_error() {
+                Some(libc::ENOSPC) => Errno::ENOSPC,
+                Some(libc::EDQUOT) => Errno::EDQUOT,
+                Some(libc::EFBIG) => Errno::EFBIG,
+                _ => Errno::EIO,
+            }
+        }
         Error::Damaged(e) => {
             log::warn!("input/output error: {e}");
             Errno::EIO
@@ -401,7 +410,7 @@ impl Filesystem for Fuse {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        empty(self.0.sync(), reply);
     }
 
     fn fsyncdir(
@@ -412,7 +421,7 @@ impl Filesystem for Fuse {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        reply.ok();
+        empty(self.0.sync(), reply);
     }
 
     fn readdir(

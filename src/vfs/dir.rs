@@ -1,6 +1,7 @@
 //! Directories: look up, list, create, remove.
 
 use super::{Attr, Error, Result, Vfs, control};
+use crate::journal::Op;
 use crate::overlay::{Attrs, Found, Ino, Key, Kind, Node, Position, Staged};
 use crate::view::name::{self, Decoded};
 use std::sync::Arc;
@@ -222,6 +223,13 @@ impl Vfs {
         }
         let below = self.below_for_edit(&staged, dir, &key)?;
         self.touch_up(&mut staged, dir)?;
+        self.record(|| {
+            let path = self.path_in(&staged, dir, &key)?;
+            Some(match kind {
+                Kind::File => Op::Create { path },
+                Kind::Directory => Op::Mkdir { path },
+            })
+        })?;
         let now = SystemTime::now();
         let attrs = Attrs {
             mode: (mode & 0o7777) as u16,
@@ -319,6 +327,13 @@ impl Vfs {
     ) -> Result<()> {
         let below = self.below_for_edit(staged, dir, key)?;
         self.touch_up(staged, dir)?;
+        self.record(|| {
+            let path = self.path_in(staged, dir, key)?;
+            Some(match kind {
+                Kind::File => Op::Unlink { path },
+                Kind::Directory => Op::Rmdir { path },
+            })
+        })?;
         staged.clear(dir, key, below);
         if kind == Kind::Directory {
             staged.forget_entries(ino);

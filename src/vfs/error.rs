@@ -39,6 +39,8 @@ pub enum Error {
     NotSupported,
     /// A number that was never given out, or whose node is gone.
     Stale,
+    /// The edit cannot be written to the journal, so it was not made.
+    Journal(std::io::Error),
     /// A commit failed; what was staged still is.
     NotCommitted,
     /// The mount is ending and takes no more edits.

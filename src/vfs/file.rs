@@ -3,8 +3,10 @@
 use super::attr::drop_set_ids;
 use super::shown::cut;
 use super::{Error, Result, SetAttr, Vfs, control};
+use crate::journal::Op;
 use crate::overlay::{Ino, Key, Kind, Staged};
 use crate::view::text;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Longest content of a file, in bytes: bbolt cannot read an element of 2 GiB or more (header,
@@ -58,6 +60,15 @@ impl Vfs {
         let end = end.ok_or(Error::TooBig)? as usize;
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
+        self.content_mut(&mut staged, ino, usize::MAX)?;
+        self.record(|| {
+            let path = self.path(&staged, ino)?;
+            Some(Op::Write {
+                path,
+                offset,
+                data: Cow::Borrowed(data),
+            })
+        })?;
         let content = self.content_mut(&mut staged, ino, usize::MAX)?;
         if start == content.len() {
             content.extend_from_slice(data);
@@ -101,6 +112,13 @@ impl Vfs {
         if size > MAX_FILE {
             return Err(Error::TooBig);
         }
+        self.content_mut(staged, ino, size as usize)?;
+        self.record(|| {
+            Some(Op::Resize {
+                path: self.path(staged, ino)?,
+                size,
+            })
+        })?;
         let size = size as usize;
         let content = self.content_mut(staged, ino, size)?;
         content.resize(size, 0);

@@ -8,6 +8,7 @@ mod control;
 mod dir;
 mod error;
 mod file;
+mod journaled;
 mod rename;
 mod shown;
 mod xattr;
@@ -17,12 +18,15 @@ pub use control::is_control;
 pub use dir::DirEntry;
 pub use error::{Error, Result};
 pub use file::MAX_FILE;
+pub use journaled::JournalPlace;
 pub use rename::RenameMode;
 pub use xattr::SetXattr;
 
+use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged};
 use crate::view::name;
+use journaled::Journaled;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
@@ -95,6 +99,7 @@ pub struct Vfs {
     options: Options,
     shown: ShownCache,
     sealed: AtomicBool,
+    journal: Mutex<Journaled>,
     /// What reading the control file tells.
     outcome: Mutex<String>,
 }
@@ -109,6 +114,7 @@ impl Vfs {
             options,
             shown: ShownCache::default(),
             sealed: AtomicBool::new(false),
+            journal: Mutex::default(),
             outcome: Mutex::default(),
         }
     }
@@ -136,13 +142,15 @@ impl Vfs {
     ///
     /// # Errors
     /// That of `commit`, or damage of the base where something is staged.
-    pub fn commit<T, E: From<bolt::Error>>(
+    pub fn commit<E: From<bolt::Error>>(
         &self,
-        commit: impl FnOnce(Changes<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
+        commit: impl FnOnce(Changes<'_>) -> Result<Committed, E>,
+    ) -> Result<Committed, E> {
         let staged = self.staged.upgradable_read();
-        let done = commit(overlay::changes(self.merged(&staged), self.options.raw)?)?;
+        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
+        let done = commit(changes)?;
         *self.committed.write() = staged.clone();
+        self.end_journal(Some(&done.meta));
         Ok(done)
     }
 
@@ -186,6 +194,7 @@ impl Vfs {
             forgotten.nodes.extend(tree.nodes().map(|(ino, _)| ino));
         }
         staged.revert(&committed);
+        self.end_journal(None);
         Ok(forgotten)
     }
 

@@ -1,6 +1,7 @@
 //! Renames: entries move, never bytes.
 
 use super::{Error, Result, Vfs, control};
+use crate::journal::Op;
 use crate::overlay::{Ino, Key, Kind, Staged};
 
 /// What is to happen where the new name is taken.
@@ -84,6 +85,13 @@ impl Vfs {
         let to_below = self.below_for_edit(&staged, to.dir, &to.key)?;
         self.touch_up(&mut staged, from.dir)?;
         self.touch_up(&mut staged, to.dir)?;
+        self.record(|| {
+            Some(Op::Rename {
+                from: self.path_in(&staged, from.dir, &from.key)?,
+                to: self.path_in(&staged, to.dir, &to.key)?,
+                exchange: mode == RenameMode::Exchange,
+            })
+        })?;
         match (mode, target) {
             (RenameMode::Exchange, Some((other, kind))) => {
                 put(&mut staged, &from, other, kind, from_below);

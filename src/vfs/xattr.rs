@@ -1,6 +1,7 @@
 //! Extended attributes: the key's bytes, and a bucket's sequence number.
 
 use super::{Error, Result, Vfs, control};
+use crate::journal::Op;
 use crate::overlay::{Found, Ino, Kind, Staged};
 
 /// The key's bytes in lower-case hex; on everything but the root. Cannot be set.
@@ -98,9 +99,20 @@ impl Vfs {
         let text = str::from_utf8(value).map_err(|_| Error::Invalid)?;
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let sequence = text.parse().ok().filter(|_| digits).ok_or(Error::Invalid)?;
+        self.set_sequence(ino, sequence)
+    }
+
+    /// Sets the sequence number of the bucket `ino`.
+    pub(super) fn set_sequence(&self, ino: Ino, sequence: u64) -> Result<()> {
         self.must_be_editable(ino)?;
         let mut staged = self.edit()?;
         self.enter(&mut staged, ino)?;
+        self.record(|| {
+            Some(Op::Sequence {
+                path: self.path(&staged, ino)?,
+                sequence,
+            })
+        })?;
         staged.node_mut(ino, Kind::Directory).sequence = Some(sequence);
         Ok(())
     }

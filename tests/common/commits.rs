@@ -117,6 +117,7 @@ impl Db {
         let options = CommitOptions {
             free,
             abandon_freelist: rng.one_in(40),
+            ..CommitOptions::default()
         };
         let stored = base.meta().freelist != u64::MAX;
         let base_pages = pages(&base, &report);

@@ -42,7 +42,14 @@ pub fn commit<'a>(
     let before = job.verify_unchanged()?;
     let (txid, slot) = job.next_transaction()?;
     // 2. to 4. Build and write the pages, make them durable.
-    let prepared = job.prepare(changes, txid, before).inspect_err(|_| {
+    let prepared = job.prepare(changes, txid, before);
+    let prepared = prepared.and_then(|prepared| {
+        options
+            .before_meta
+            .map_or(Ok(()), |call| call(&prepared.meta))?;
+        Ok(prepared)
+    });
+    let prepared = prepared.inspect_err(|_| {
         // Nobody sees what was appended; a failure to cut it off only costs space.
         let _ = disk.set_len(before);
     })?;

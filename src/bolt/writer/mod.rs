@@ -30,7 +30,13 @@ pub struct CommitOptions<'o> {
     /// Store no freelist, as the one of the base is known to be wrong. (A base that stores none
     /// stays so in any case.)
     pub abandon_freelist: bool,
+    /// Called with the meta of the new state when all but the meta is durable, right before it is
+    /// written. An error keeps it from being written.
+    pub before_meta: Option<&'o BeforeMeta<'o>>,
 }
+
+/// What is to be done before a new state becomes visible.
+pub type BeforeMeta<'o> = dyn Fn(&Meta) -> Result<(), Error> + 'o;
 
 /// What a transaction did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,0 +1,602 @@
+//! The edits on disk until they are committed: `DB.boltfs-journal`, beside the database.
+//!
+//! Every operation is appended before it is answered, so that the process can die at any moment
+//! and lose nothing that had returned to its caller; `fsync` makes what was appended durable.
+//! Operations are kept rather than what they made, for an edit means something only when a change
+//! set is taken from all of them.
+//!
+//! ```text
+//! header   0 magic (16 bytes) | 16 u32 flags | 20 u32 0 | 24 u64 txid | 32 u64 checksum of the meta
+//!          40 u32 crc32 of the 40 bytes before it | 44 u32 0
+//! record   0 u32 length of the payload | 4 u32 crc32 of the payload | 8 payload
+//! payload  u8 operation, then numbers (LEB128), strings (length, bytes) and paths (count, strings)
+//! ```
+//!
+//! All fixed numbers are little-endian. The header names the committed state that the operations
+//! start from. A record that is cut short or does not match its checksum ends the journal: it was
+//! being written when the machine stopped.
+
+use crate::bolt::{Disk, Meta};
+use std::borrow::Cow;
+use std::io;
+
+const MAGIC: &[u8; 16] = b"boltfs journal 1";
+const HEADER: usize = 48;
+const RECORD: usize = 8;
+/// Data up to this length is copied to be written together with its record.
+const TOGETHER: usize = 32 << 10;
+/// Header flag: values were shown as stored.
+const RAW: u32 = 1;
+
+/// Keys from the root down.
+pub type Path<'a> = Vec<Cow<'a, [u8]>>;
+
+/// One operation. Paths are those at the moment of the operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op<'a> {
+    /// An empty file was made.
+    Create {
+        /// Where.
+        path: Path<'a>,
+    },
+    /// An empty directory was made.
+    Mkdir {
+        /// Where.
+        path: Path<'a>,
+    },
+    /// A file was removed.
+    Unlink {
+        /// Which.
+        path: Path<'a>,
+    },
+    /// An empty directory was removed.
+    Rmdir {
+        /// Which.
+        path: Path<'a>,
+    },
+    /// A node got another name.
+    Rename {
+        /// The old one.
+        from: Path<'a>,
+        /// The new one.
+        to: Path<'a>,
+        /// The two changed places.
+        exchange: bool,
+    },
+    /// Bytes were written to a file.
+    Write {
+        /// Which.
+        path: Path<'a>,
+        /// Where, in bytes.
+        offset: u64,
+        /// What.
+        data: Cow<'a, [u8]>,
+    },
+    /// A file was cut or extended.
+    Resize {
+        /// Which.
+        path: Path<'a>,
+        /// Its new length in bytes.
+        size: u64,
+    },
+    /// A bucket got a sequence number.
+    Sequence {
+        /// Which.
+        path: Path<'a>,
+        /// The number.
+        sequence: u64,
+    },
+    /// A commit of all the operations before was about to become visible, as the state with this
+    /// meta. If the database shows it, the operations are done with.
+    Commit {
+        /// The transaction number.
+        txid: u64,
+        /// The checksum of the meta.
+        checksum: u64,
+    },
+}
+
+/// The committed state that a journal starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// Transaction number.
+    pub txid: u64,
+    /// Checksum of the meta.
+    pub checksum: u64,
+    /// Values were shown as stored: the operations mean something else if they are not.
+    pub raw: bool,
+}
+
+impl Origin {
+    /// The state that `meta` describes.
+    pub fn of(meta: &Meta, raw: bool) -> Origin {
+        Origin {
+            txid: meta.txid,
+            checksum: meta.checksum(),
+            raw,
+        }
+    }
+
+    fn to_bytes(self) -> [u8; HEADER] {
+        let mut b = [0; HEADER];
+        b[..16].copy_from_slice(MAGIC);
+        b[16..20].copy_from_slice(&(if self.raw { RAW } else { 0 }).to_le_bytes());
+        b[24..32].copy_from_slice(&self.txid.to_le_bytes());
+        b[32..40].copy_from_slice(&self.checksum.to_le_bytes());
+        let crc = crc32fast::hash(&b[..40]);
+        b[40..44].copy_from_slice(&crc.to_le_bytes());
+        b
+    }
+
+    fn read(bytes: &[u8]) -> Option<Origin> {
+        let b: &[u8; HEADER] = bytes.first_chunk()?;
+        let crc = u32::from_le_bytes(*b[40..].first_chunk()?);
+        if !b.starts_with(MAGIC) || crc != crc32fast::hash(&b[..40]) {
+            return None;
+        }
+        let flags = u32::from_le_bytes(*b[16..].first_chunk()?);
+        let txid = u64::from_le_bytes(*b[24..].first_chunk()?);
+        let checksum = u64::from_le_bytes(*b[32..].first_chunk()?);
+        Some(Origin {
+            txid,
+            checksum,
+            raw: flags & RAW != 0,
+        })
+    }
+}
+
+/// A journal that is being written.
+pub struct Journal {
+    disk: Box<dyn Disk>,
+    /// Bytes that are whole records; what is behind them, if anything, is overwritten.
+    len: u64,
+    buffer: Vec<u8>,
+}
+
+impl Journal {
+    /// Starts a journal on `disk`, in place of whatever it holds.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn start(disk: Box<dyn Disk>, origin: Origin) -> io::Result<Journal> {
+        let mut journal = Journal {
+            disk,
+            len: 0,
+            buffer: Vec::new(),
+        };
+        journal.restart(origin)?;
+        Ok(journal)
+    }
+
+    /// Goes on with a journal of which the first `len` bytes were [read](Reader::valid_len).
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn resume(disk: Box<dyn Disk>, len: u64) -> io::Result<Journal> {
+        disk.set_len(len)?;
+        Ok(Journal {
+            disk,
+            len,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Drops all records; those that follow start from `origin`.
+    ///
+    /// # Errors
+    /// What the disk says; the journal then still holds the old records.
+    pub fn restart(&mut self, origin: Origin) -> io::Result<()> {
+        // Shortened first: a crash in between leaves a header without records, of either state.
+        self.disk.set_len(self.len.min(HEADER as u64))?;
+        self.len = 0;
+        self.disk.write_all_at(&origin.to_bytes(), 0)?;
+        self.len = HEADER as u64;
+        Ok(())
+    }
+
+    /// Appends `op`. It survives the death of the process from here on.
+    ///
+    /// # Errors
+    /// What the disk says; the journal is as before then.
+    pub fn append(&mut self, op: &Op<'_>) -> io::Result<()> {
+        let mut record = std::mem::take(&mut self.buffer);
+        record.clear();
+        record.resize(RECORD, 0);
+        let data: &[u8] = encode(op, &mut record);
+        let done = self.write(&mut record, data);
+        record.shrink_to(TOGETHER * 2);
+        self.buffer = record;
+        done
+    }
+
+    fn write(&mut self, record: &mut Vec<u8>, data: &[u8]) -> io::Result<()> {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&record[RECORD..]);
+        crc.update(data);
+        let payload = u32::try_from(record.len() - RECORD + data.len())
+            .map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        record[..4].copy_from_slice(&payload.to_le_bytes());
+        record[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+        let written = if data.len() <= TOGETHER {
+            record.extend_from_slice(data);
+            self.disk.write_all_at(record, self.len)
+        } else {
+            let behind = self.len + record.len() as u64;
+            // The record counts only once all of it is there: the order does not matter.
+            self.disk
+                .write_all_at(data, behind)
+                .and_then(|()| self.disk.write_all_at(record, self.len))
+        };
+        if let Err(e) = written {
+            let _ = self.disk.set_len(self.len);
+            return Err(e);
+        }
+        self.len += RECORD as u64 + u64::from(payload);
+        Ok(())
+    }
+
+    /// Makes all that was appended durable.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+}
+
+/// Appends the payload of `op` to `out`, but for the data of a write, which it answers.
+fn encode<'a>(op: &'a Op<'_>, out: &mut Vec<u8>) -> &'a [u8] {
+    let (code, paths, numbers): (u8, [Option<&Path<'_>>; 2], [Option<u64>; 2]) = match op {
+        Op::Create { path } => (1, [Some(path), None], [None; 2]),
+        Op::Mkdir { path } => (2, [Some(path), None], [None; 2]),
+        Op::Unlink { path } => (3, [Some(path), None], [None; 2]),
+        Op::Rmdir { path } => (4, [Some(path), None], [None; 2]),
+        Op::Rename { from, to, exchange } => {
+            (5, [Some(from), Some(to)], [Some((*exchange).into()), None])
+        }
+        Op::Write { path, offset, .. } => (6, [Some(path), None], [Some(*offset), None]),
+        Op::Resize { path, size } => (7, [Some(path), None], [Some(*size), None]),
+        Op::Sequence { path, sequence } => (8, [Some(path), None], [Some(*sequence), None]),
+        Op::Commit { txid, checksum } => (9, [None; 2], [Some(*txid), Some(*checksum)]),
+    };
+    out.push(code);
+    for path in paths.into_iter().flatten() {
+        put_number(out, path.len() as u64);
+        for key in path {
+            put_number(out, key.len() as u64);
+            out.extend_from_slice(key);
+        }
+    }
+    numbers
+        .into_iter()
+        .flatten()
+        .for_each(|n| put_number(out, n));
+    match op {
+        Op::Write { data, .. } => data,
+        _ => &[],
+    }
+}
+
+fn put_number(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    out.push(n as u8);
+}
+
+/// What a journal holds. Nothing in it is trusted.
+pub struct Reader<'a> {
+    origin: Origin,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the header; `None` if the bytes do not start with a whole one.
+    pub fn new(bytes: &'a [u8]) -> Option<Reader<'a>> {
+        Some(Reader {
+            origin: Origin::read(bytes)?,
+            bytes,
+            at: HEADER,
+        })
+    }
+
+    /// The state that the operations start from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Length of the header and of the records read so far.
+    pub fn valid_len(&self) -> u64 {
+        self.at as u64
+    }
+
+    /// Bytes behind the last record read: once all are read, what was being written at the end.
+    pub fn rest(&self) -> u64 {
+        (self.bytes.len() - self.at) as u64
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    type Item = Op<'a>;
+
+    fn next(&mut self) -> Option<Op<'a>> {
+        let rest = self.bytes.get(self.at..)?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (crc, rest) = rest.split_first_chunk()?;
+        let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
+        if u32::from_le_bytes(*crc) != crc32fast::hash(payload) {
+            return None;
+        }
+        let op = Payload(payload).op()?;
+        self.at += RECORD + payload.len();
+        Some(op)
+    }
+}
+
+/// The part of a payload that is not read yet.
+struct Payload<'a>(&'a [u8]);
+
+impl<'a> Payload<'a> {
+    fn op(mut self) -> Option<Op<'a>> {
+        let (&code, rest) = self.0.split_first()?;
+        self.0 = rest;
+        let op = match code {
+            1 => Op::Create { path: self.path()? },
+            2 => Op::Mkdir { path: self.path()? },
+            3 => Op::Unlink { path: self.path()? },
+            4 => Op::Rmdir { path: self.path()? },
+            5 => {
+                let (from, to) = (self.path()?, self.path()?);
+                let exchange = match self.number()? {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                };
+                Op::Rename { from, to, exchange }
+            }
+            6 => {
+                let (path, offset) = (self.path()?, self.number()?);
+                let data = Cow::Borrowed(std::mem::take(&mut self.0));
+                Op::Write { path, offset, data }
+            }
+            7 => Op::Resize {
+                path: self.path()?,
+                size: self.number()?,
+            },
+            8 => Op::Sequence {
+                path: self.path()?,
+                sequence: self.number()?,
+            },
+            9 => Op::Commit {
+                txid: self.number()?,
+                checksum: self.number()?,
+            },
+            _ => return None,
+        };
+        self.0.is_empty().then_some(op)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut n = 0;
+        for shift in (0..64).step_by(7) {
+            let (&b, rest) = self.0.split_first()?;
+            self.0 = rest;
+            let bits = u64::from(b & 0x7f);
+            n |= bits.checked_shl(shift).filter(|n| n >> shift == bits)?;
+            if b & 0x80 == 0 {
+                return Some(n);
+            }
+        }
+        None
+    }
+
+    fn path(&mut self) -> Option<Path<'a>> {
+        let count = usize::try_from(self.number()?).ok()?;
+        // Each key takes two bytes at least: a false count cannot make this large.
+        if count > self.0.len() / 2 {
+            return None;
+        }
+        let mut path = Vec::with_capacity(count);
+        for _ in 0..count {
+            let len = usize::try_from(self.number()?).ok()?;
+            let (key, rest) = self.0.split_at_checked(len).filter(|_| len > 0)?;
+            self.0 = rest;
+            path.push(Cow::Borrowed(key));
+        }
+        Some(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bolt::Map;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+
+    /// A disk in memory that refuses to grow past a limit.
+    #[derive(Clone)]
+    struct Memory(Arc<Mutex<Vec<u8>>>, usize);
+
+    impl Disk for Memory {
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.0.lock().len() as u64)
+        }
+        fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+            let (mut bytes, offset) = (self.0.lock(), offset as usize);
+            if offset >= self.1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let end = (offset + buf.len()).min(self.1);
+            let len = bytes.len().max(end);
+            bytes.resize(len, 0);
+            bytes[offset..end].copy_from_slice(&buf[..end - offset]);
+            if end == self.1 {
+                Err(io::ErrorKind::StorageFull.into())
+            } else {
+                Ok(())
+            }
+        }
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.lock().resize(len as usize, 0);
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn map(&self) -> io::Result<Map> {
+            Ok(self.0.lock().clone().into())
+        }
+    }
+
+    fn path(keys: &[&'static str]) -> Path<'static> {
+        keys.iter()
+            .map(|key| Cow::Borrowed(key.as_bytes()))
+            .collect()
+    }
+
+    fn ops() -> Vec<Op<'static>> {
+        let path = || path(&["members", "8e9e05c52164694d"]);
+        let write = |len| Op::Write {
+            path: path(),
+            offset: 1 << 40,
+            data: vec![7; len].into(),
+        };
+        vec![
+            Op::Create { path: path() },
+            Op::Mkdir { path: path() },
+            Op::Unlink { path: path() },
+            Op::Rmdir { path: path() },
+            Op::Rename {
+                from: path(),
+                to: Path::new(),
+                exchange: false,
+            },
+            Op::Rename {
+                from: path(),
+                to: path(),
+                exchange: true,
+            },
+            write(0),
+            write(5),
+            write(TOGETHER + 1),
+            Op::Resize {
+                path: path(),
+                size: 0,
+            },
+            Op::Sequence {
+                path: path(),
+                sequence: u64::MAX,
+            },
+            Op::Commit {
+                txid: 3,
+                checksum: u64::MAX,
+            },
+        ]
+    }
+
+    const ORIGIN: Origin = Origin {
+        txid: 9,
+        checksum: 0x1234_5678_9abc_def0,
+        raw: true,
+    };
+
+    fn written() -> Vec<u8> {
+        let memory = Memory(Arc::default(), usize::MAX);
+        let mut journal = Journal::start(Box::new(memory.clone()), ORIGIN).unwrap();
+        ops().iter().for_each(|op| journal.append(op).unwrap());
+        let bytes = memory.0.lock().clone();
+        assert_eq!(bytes.len() as u64, journal.len);
+        bytes
+    }
+
+    #[test]
+    fn what_is_appended_is_read_back() {
+        let bytes = written();
+        let mut reader = Reader::new(&bytes).unwrap();
+        assert_eq!(reader.origin(), ORIGIN);
+        assert_eq!(reader.by_ref().collect::<Vec<_>>(), ops());
+        assert_eq!((reader.valid_len(), reader.rest()), (bytes.len() as u64, 0));
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_loses_only_the_record_that_is_cut() {
+        let bytes = written();
+        let mut ends = vec![];
+        let mut reader = Reader::new(&bytes).unwrap();
+        while reader.next().is_some() {
+            ends.push(reader.valid_len() as usize);
+        }
+        for len in (0..ends[7] + 20).chain([bytes.len() - 1]) {
+            let whole = ends.iter().filter(|&&end| end <= len).count();
+            match Reader::new(&bytes[..len]) {
+                None => assert!(len < HEADER),
+                Some(reader) => assert_eq!(reader.collect::<Vec<_>>(), ops()[..whole]),
+            }
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_ends_the_journal_before_its_record() {
+        let bytes = written();
+        let mut first = Reader::new(&bytes).unwrap();
+        first.next();
+        let first_end = first.valid_len() as usize;
+        for bit in 0..first_end * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let unused = (44..48).contains(&(bit / 8));
+            match Reader::new(&bytes) {
+                None => assert!(bit / 8 < 44),
+                Some(reader) => assert_eq!(reader.count(), if unused { ops().len() } else { 0 }),
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_whole_records() {
+        let len = written().len();
+        for limit in HEADER + 1..1024.min(len) {
+            let memory = Memory(Arc::default(), limit);
+            let mut journal = Journal::start(Box::new(memory.clone()), ORIGIN).unwrap();
+            let done = ops()
+                .iter()
+                .take_while(|op| journal.append(op).is_ok())
+                .count();
+            assert!(done < ops().len());
+            let bytes = memory.0.lock().clone();
+            assert_eq!(
+                bytes.len() as u64,
+                journal.len,
+                "a part of a record was left"
+            );
+            assert_eq!(
+                Reader::new(&bytes).unwrap().collect::<Vec<_>>(),
+                ops()[..done]
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_payloads_are_refused() {
+        for payload in [
+            &b""[..],
+            b"\x00",
+            b"\x0a",
+            b"\x01",
+            b"\x01\xff\xff\xff\xff\x0f",
+            b"\x01\x01\x00",
+            b"\x01\x01\x02a",
+            b"\x01\x01\x01ab",
+            b"\x07\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
+            b"\x05\x00\x00\x02",
+        ] {
+            assert_eq!(Payload(payload).op(), None, "{payload:?}");
+        }
+    }
+}
