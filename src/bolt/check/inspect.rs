@@ -1,5 +1,6 @@
 //! One page as a whole: are its elements inside it, apart, in order, and what the branch above says?
 
+use super::super::error::{Error, Result};
 use super::super::page::{BUCKET_FLAG, HEADER, MAX_COUNT, Page};
 use super::report::{Kind, show_key};
 use super::walk::{Bounds, Seen, Walker};
@@ -26,92 +27,125 @@ impl Layout {
     }
 }
 
+/// What the elements of a page are.
+struct Scan<'a> {
+    layout: Layout,
+    keys: Keys<'a>,
+    buckets: usize,
+    plain: u64,
+    /// An element was unreadable, and reported: what it occupies is not known.
+    broken: bool,
+    /// A key with flags that nobody knows, and them.
+    strange: Option<(&'a [u8], u32)>,
+    /// A key whose item ends too far from its header.
+    too_far: Option<&'a [u8]>,
+    /// A plain key that is too long.
+    too_long: Option<&'a [u8]>,
+}
+
+/// Element `index`: its key, the length of key and value, and its flags if it is of a leaf.
+fn item<'a>(page: &Page<'a>, index: usize) -> Result<(&'a [u8], usize, Option<u32>)> {
+    if page.is_leaf() {
+        let e = page.leaf(index)?;
+        Ok((e.key, e.key.len() + e.value.len(), Some(e.flags)))
+    } else {
+        let child = page.child(index)?;
+        Ok((child.key, child.key.len(), None))
+    }
+}
+
+/// Where `part` starts in `page`, of which it is a part.
+fn start(page: &Page<'_>, part: &[u8]) -> usize {
+    part.as_ptr() as usize - page.bytes().as_ptr() as usize
+}
+
 impl<'a> Walker<'_, 'a> {
-    /// Looks at all elements of `page`.
+    /// Looks at the whole of `page`.
     pub(super) fn inspect(&mut self, page: &Page<'a>, bounds: Bounds<'a>) -> Seen {
-        let Bounds {
-            first,
-            below,
-            level,
-            inline,
-        } = bounds;
-        let count = page.count();
-        let floor = HEADER + HEADER * count;
-        let mut layout = Layout {
-            next: floor,
-            packed: true,
-            used: floor,
+        let scan = self.scan(page);
+        self.counts.keys += scan.plain;
+        self.counts.height = self.counts.height.max(bounds.level);
+        if !bounds.inline {
+            self.counts.used += scan.layout.used as u64;
+        }
+        self.order(page.pgid(), &scan.keys, &bounds);
+        self.elements(page, &scan);
+        self.shape(page, &bounds);
+        if !scan.broken {
+            self.extent(page, scan.layout.used, bounds.inline);
+        }
+        Seen {
+            buckets: scan.buckets,
+            unsorted: scan.keys.out_of_order > 0,
+            overlap: !scan.layout.packed && self.unpacked(page, scan.broken),
+        }
+    }
+
+    /// Reads all elements, and reports those that cannot be read.
+    fn scan(&mut self, page: &Page<'a>) -> Scan<'a> {
+        let floor = HEADER + HEADER * page.count();
+        let mut scan = Scan {
+            layout: Layout {
+                next: floor,
+                packed: true,
+                used: floor,
+            },
+            keys: Keys::default(),
+            buckets: 0,
+            plain: 0,
+            broken: false,
+            strange: None,
+            too_far: None,
+            too_long: None,
         };
-        let mut keys = Keys::default();
-        let (mut buckets, mut plain, mut strange) = (0usize, 0u64, None);
-        let (mut too_far, mut too_long) = (None, None);
-        let mut broken = false;
-        let run = page.bytes().as_ptr() as usize;
-        for index in 0..count {
-            let (key, len) = if page.is_leaf() {
-                match page.leaf(index) {
-                    Ok(e) => {
-                        if e.is_bucket() {
-                            buckets += 1;
-                        } else {
-                            plain += 1;
-                            if e.key.len() > MAX_KEY {
-                                too_long = Some(e.key);
-                            }
-                        }
-                        if e.flags & !BUCKET_FLAG != 0 {
-                            strange = strange.or(Some((e.key, e.flags)));
-                        }
-                        (e.key, e.key.len() + e.value.len())
-                    }
-                    Err(e) => {
-                        broken = true;
-                        self.lost_element(page, e, keys.last);
-                        continue;
-                    }
-                }
-            } else {
-                match page.child(index) {
-                    Ok(c) => (c.key, c.key.len()),
-                    Err(e) => {
-                        broken = true;
-                        self.lost_element(page, e, keys.last);
-                        continue;
-                    }
+        for index in 0..page.count() {
+            let (key, len, flags) = match item(page, index) {
+                Ok(item) => item,
+                Err(e) => {
+                    scan.broken = true;
+                    self.lost_element(page, e, scan.keys.last);
+                    continue;
                 }
             };
-            // Both are parts of one slice, so the difference is the key's place in the run.
-            let start = key.as_ptr() as usize - run;
-            layout.item(start, len);
-            if start + len - (HEADER + HEADER * index) > MAX_REACH {
-                too_far = Some(key);
+            match flags {
+                Some(flags) if flags & BUCKET_FLAG != 0 => scan.buckets += 1,
+                Some(_) => {
+                    scan.plain += 1;
+                    if key.len() > MAX_KEY {
+                        scan.too_long = Some(key);
+                    }
+                }
+                None => {}
             }
-            keys.next(index, key);
+            if let Some(flags) = flags.filter(|flags| flags & !BUCKET_FLAG != 0) {
+                scan.strange = scan.strange.or(Some((key, flags)));
+            }
+            let start = start(page, key);
+            scan.layout.item(start, len);
+            if start + len - (HEADER + HEADER * index) > MAX_REACH {
+                scan.too_far = Some(key);
+            }
+            scan.keys.next(index, key);
         }
-        self.counts.keys += plain;
-        if !inline {
-            self.counts.used += layout.used as u64;
-        }
-        let mut seen = Seen {
-            buckets,
-            unsorted: keys.out_of_order > 0,
-            overlap: false,
-        };
-        let pgid = page.pgid();
-        self.order(pgid, &keys, first, below);
-        if let Some((key, flags)) = strange {
+        scan
+    }
+
+    /// Flags and limits (P8), and plain keys in the root.
+    fn elements(&mut self, page: &Page<'a>, scan: &Scan<'a>) {
+        let (pgid, count, plain) = (page.pgid(), page.count(), scan.plain);
+        if let Some((key, flags)) = scan.strange {
             self.bucket(Kind::ElementFlags, pgid, || {
                 let key = show_key(key);
                 format!("page {pgid}: {key} has flags {flags:#x}, bbolt knows only 0 and 1")
             });
         }
-        if let Some(key) = too_far {
+        if let Some(key) = scan.too_far {
             self.bucket(Kind::Oversize, pgid, || {
                 let key = show_key(key);
                 format!("page {pgid}: {key} reaches past 2 GiB; bbolt fails when it reads it")
             });
         }
-        if let Some(key) = too_long {
+        if let Some(key) = scan.too_long {
             self.bucket(Kind::Oversize, pgid, || {
                 let (name, len) = (show_key(key), key.len());
                 format!("page {pgid}: {name} has {len} bytes, bbolt takes keys up to {MAX_KEY}")
@@ -122,43 +156,43 @@ impl<'a> Walker<'_, 'a> {
                 format!("page {pgid} has {count} elements, bbolt can write {MAX_COUNT}")
             });
         }
-        if page.is_leaf() {
-            if plain > 0 && self.in_root() {
-                self.bucket(Kind::RootKey, pgid, || {
-                    format!(
-                        "page {pgid} holds {plain} plain key{} where only buckets belong; `bbolt \
-                         stats` and `bbolt compact` crash on that",
-                        if plain == 1 { "" } else { "s" }
-                    )
-                });
+        if plain > 0 && self.in_root() {
+            self.bucket(Kind::RootKey, pgid, || {
+                format!(
+                    "page {pgid} holds {plain} plain key{} where only buckets belong; `bbolt \
+                     stats` and `bbolt compact` crash on that",
+                    if plain == 1 { "" } else { "s" }
+                )
+            });
+        }
+    }
+
+    /// P4 to P6.
+    fn shape(&mut self, page: &Page<'a>, bounds: &Bounds<'a>) {
+        let pgid = page.pgid();
+        match (page.is_leaf(), page.count()) {
+            (true, count) => {
+                if count == 0 && bounds.level > 1 {
+                    self.bucket(Kind::EmptyLeaf, pgid, || {
+                        format!(
+                            "leaf page {pgid} is empty: bbolt can read it, its next write may \
+                             damage the file"
+                        )
+                    });
+                }
+                self.leaf_at(pgid, bounds.level);
             }
-            if count == 0 && level > 1 {
-                self.bucket(Kind::EmptyLeaf, pgid, || {
-                    format!(
-                        "leaf page {pgid} is empty: bbolt can read it, its next write may damage \
-                         the file"
-                    )
-                });
-            }
-            self.leaf_at(pgid, level);
-        } else if count == 1 {
-            self.bucket(Kind::LoneChild, pgid, || {
+            (false, 1) => self.bucket(Kind::LoneChild, pgid, || {
                 format!(
                     "branch page {pgid} has one child only: bbolt can read it, its next write may \
                      fail or damage the file"
                 )
-            });
+            }),
+            (false, _) => {}
         }
-        self.counts.height = self.counts.height.max(level);
-        if broken {
-            // What the unreadable elements occupy is not known.
-            return seen;
-        }
-        seen.overlap = self.layout(page, &layout, inline);
-        seen
     }
 
-    fn lost_element(&mut self, page: &Page<'a>, e: super::super::Error, last: Option<&[u8]>) {
+    fn lost_element(&mut self, page: &Page<'a>, e: Error, last: Option<&[u8]>) {
         self.bucket(Kind::Unreadable, page.pgid(), || {
             let what = if page.is_leaf() {
                 "this element"
@@ -173,7 +207,7 @@ impl<'a> Walker<'_, 'a> {
     }
 
     /// P1 to P3 and P7.
-    fn order(&mut self, pgid: u64, keys: &Keys<'_>, first: Option<&[u8]>, below: Option<&[u8]>) {
+    fn order(&mut self, pgid: u64, keys: &Keys<'_>, bounds: &Bounds<'_>) {
         if let Some((index, key, previous)) = keys.offender {
             let more = keys.out_of_order - 1;
             self.bucket(Kind::KeyOrder, pgid, || {
@@ -194,7 +228,7 @@ impl<'a> Walker<'_, 'a> {
                 format!("page {pgid} has an empty key (element {index}); bbolt's next write fails")
             });
         }
-        if let (Some(lowest), Some(said)) = (keys.first, first) {
+        if let (Some(lowest), Some(said)) = (keys.first, bounds.first) {
             match lowest.cmp(said) {
                 std::cmp::Ordering::Less => self.bucket(Kind::KeyOrder, pgid, || {
                     let (a, b) = (show_key(lowest), show_key(said));
@@ -213,7 +247,7 @@ impl<'a> Walker<'_, 'a> {
                 std::cmp::Ordering::Equal => {}
             }
         }
-        if let (Some(highest), Some(below)) = (keys.highest, below)
+        if let (Some(highest), Some(below)) = (keys.highest, bounds.below)
             && highest >= below
         {
             self.bucket(Kind::KeyOrder, pgid, || {
@@ -226,9 +260,9 @@ impl<'a> Walker<'_, 'a> {
         }
     }
 
-    /// How the data lies; `true` if elements share bytes.
-    fn layout(&mut self, page: &Page<'a>, layout: &Layout, inline: bool) -> bool {
-        let (pgid, len, used) = (page.pgid(), page.bytes().len(), layout.used);
+    /// The run, or the inline page, is as long as its content needs, and zero behind it.
+    fn extent(&mut self, page: &Page<'a>, used: usize, inline: bool) {
+        let (pgid, len) = (page.pgid(), page.bytes().len());
         if inline {
             if used < len {
                 self.bucket(Kind::BucketValue, pgid, || {
@@ -237,24 +271,20 @@ impl<'a> Walker<'_, 'a> {
                     )
                 });
             }
-        } else {
-            let ps = self.ground.snapshot.page_size();
-            // Old boltdb took one page more where the content fills its pages exactly.
-            let fits = used / ps + 1;
-            if len / ps > fits {
-                self.bucket(Kind::Surplus, pgid, || {
-                    format!(
-                        "page {pgid} claims {} pages, its content needs {}",
-                        len / ps,
-                        used.div_ceil(ps)
-                    )
-                });
-            }
+            return;
+        }
+        let ps = self.ground.snapshot.page_size();
+        // Old boltdb took one page more where the content fills its pages exactly.
+        if len / ps > used / ps + 1 {
+            self.bucket(Kind::Surplus, pgid, || {
+                let (pages, need) = (len / ps, used.div_ceil(ps));
+                format!("page {pgid} claims {pages} pages, its content needs {need}")
+            });
         }
         // Nothing is stored there, so every writer leaves zeros. (A look at all of it would cost
         // more than the rest of the check; a shortened value shows right behind its end.)
         let behind = page.bytes().get(used..).unwrap_or_default();
-        if behind.iter().take(64).any(|&b| b != 0) && !inline {
+        if behind.iter().take(64).any(|&b| b != 0) {
             self.bucket(Kind::Gaps, pgid, || {
                 format!(
                     "page {pgid} has data behind its last item: a size on it may have been \
@@ -262,23 +292,16 @@ impl<'a> Walker<'_, 'a> {
                 )
             });
         }
-        if layout.packed {
-            return false;
-        }
-        let mut items: Vec<(usize, usize)> = Vec::with_capacity(page.count());
-        let run = page.bytes().as_ptr() as usize;
-        for index in 0..page.count() {
-            let item = if page.is_leaf() {
-                page.leaf(index)
-                    .map(|e| (e.key, e.key.len() + e.value.len()))
-            } else {
-                page.child(index).map(|c| (c.key, c.key.len()))
-            };
-            if let Ok((key, len)) = item {
-                let start = key.as_ptr() as usize - run;
-                items.push((start, start + len));
-            }
-        }
+    }
+
+    /// Looks at data that does not lie in the order of the elements; `true` if elements share
+    /// bytes. `broken` if there are gaps because elements are unreadable.
+    fn unpacked(&mut self, page: &Page<'a>, broken: bool) -> bool {
+        let pgid = page.pgid();
+        let mut items: Vec<(usize, usize)> = (0..page.count())
+            .filter_map(|index| item(page, index).ok())
+            .map(|(key, len, _)| (start(page, key), start(page, key) + len))
+            .collect();
         items.sort_unstable();
         let overlap = items.windows(2).any(|pair| pair[1].0 < pair[0].1);
         if overlap {
@@ -288,7 +311,7 @@ impl<'a> Walker<'_, 'a> {
                      altered, and a key or value is wrong"
                 )
             });
-        } else {
+        } else if !broken {
             self.bucket(Kind::Gaps, pgid, || {
                 format!(
                     "page {pgid} does not hold its data one behind the other, as bbolt writes it: \

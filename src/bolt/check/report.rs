@@ -10,8 +10,8 @@ pub const KEPT: usize = 1000;
 /// Bytes of bucket names that all kept findings may hold together: 1,000 findings in a bucket
 /// 20,000 levels deep must not take gigabytes.
 const NAME_BYTES: usize = 16 << 20;
-/// Bytes of one bucket name that are kept: far more than is ever shown.
-const NAME_KEPT: usize = 64 << 10;
+/// Bytes of one key that are looked at to show it: far more than are shown.
+const KEY_SHOWN: usize = 64 << 10;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +178,7 @@ pub fn show_path(path: &[Vec<u8>]) -> String {
 
 /// A key as its file name, in quotes, safe to print.
 pub fn show_key(key: &[u8]) -> String {
-    let name = name::encode(key.get(..NAME_KEPT).unwrap_or(key), false);
+    let name = name::encode(key.get(..KEY_SHOWN).unwrap_or(key), false);
     format!("\"{}\"", String::from_utf8_lossy(&name))
 }
 
@@ -252,13 +252,10 @@ impl Findings {
         if self.kept_counts[rank] >= KEPT || self.name_bytes >= NAME_BYTES {
             return;
         }
-        let (mut place, pgid, text) = describe();
-        if let Place::Bucket(path) = &mut place {
-            for name in path.iter_mut() {
-                name.truncate(NAME_KEPT);
-                name.shrink_to_fit();
-                self.name_bytes += name.len() + size_of::<Vec<u8>>();
-            }
+        let (place, pgid, text) = describe();
+        if let Place::Bucket(path) = &place {
+            let bytes = |name: &Vec<u8>| name.len() + size_of::<Vec<u8>>();
+            self.name_bytes += path.iter().map(bytes).sum::<usize>();
         }
         self.kept_counts[rank] += 1;
         self.kept.push(Finding {

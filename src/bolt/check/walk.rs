@@ -497,12 +497,18 @@ impl<'g, 'a> Walker<'g, 'a> {
     }
 }
 
+/// The bucket that is innermost. Names are cut where they would take memory out of all proportion
+/// to what is ever shown of them.
 fn path(nests: &[Nest<'_>]) -> Place {
-    const LONG: usize = 64 << 10;
-    let names = nests.iter().skip(1);
-    Place::Bucket(
-        names
-            .map(|n| n.name.get(..LONG).unwrap_or(n.name).to_vec())
-            .collect(),
-    )
+    const WHOLE: usize = 64 << 10;
+    const ALL_WHOLE: usize = 1 << 20;
+    const HEAD: usize = 64;
+    let mut bytes = 0;
+    let kept = nests.iter().skip(1).map(|nest| {
+        let limit = if bytes < ALL_WHOLE { WHOLE } else { HEAD };
+        let name = nest.name.get(..limit).unwrap_or(nest.name);
+        bytes += name.len();
+        name.to_vec()
+    });
+    Place::Bucket(kept.collect())
 }
