@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use log::LevelFilter;
 
-use crate::session::{self, Failure, MountRequest, NotLive, Options};
+use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options};
 
 /// Everything went well, and what was to be committed is committed.
 pub const SUCCESS: u8 = 0;
@@ -16,6 +17,8 @@ pub const SUCCESS: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line was not understood.
 pub const USAGE: u8 = 2;
+/// With a command: boltfs itself failed, before the command or in committing its edits.
+pub const FAILURE_WITH_COMMAND: u8 = 125;
 
 const STORY: &str = "\
 Mount, edit, unmount: all edits are committed in one transaction, or none.
@@ -25,8 +28,15 @@ Mount, edit, unmount: all edits are committed in one transaction, or none.
     rm mnt/members/920c1b791dddb17e
     boltfs umount mnt";
 
+const USAGES: &str = "\
+boltfs [OPTIONS] DB MOUNTPOINT
+       boltfs [OPTIONS] DB [MOUNTPOINT] -- COMMAND...
+       boltfs umount [--discard] MOUNTPOINT
+       boltfs check DB";
+
 const EXIT_STATUS: &str = "\
-Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong usage.";
+Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong
+usage. With COMMAND its own; 125 if boltfs failed, 126 or 127 if it cannot run.";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -35,7 +45,7 @@ Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong usag
     about = "Mount a bbolt database (etcd, containerd, Consul, Vault, …) as a directory tree",
     before_help = STORY,
     after_help = EXIT_STATUS,
-    override_usage = "boltfs [OPTIONS] DB MOUNTPOINT\n       boltfs umount [--discard] MOUNTPOINT\n       boltfs check DB",
+    override_usage = USAGES,
     help_template = "{about}.\n{before-help}\n{usage-heading} {usage}\n\n{all-args}\n{after-help}",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
@@ -52,8 +62,16 @@ struct Cli {
     database: Option<PathBuf>,
 
     /// The directory to mount it on
-    #[arg(value_name = "MOUNTPOINT", required = true, hide = true)]
+    #[arg(
+        value_name = "MOUNTPOINT",
+        required_unless_present = "run",
+        hide = true
+    )]
     point: Option<PathBuf>,
+
+    /// Mount, run this, commit if it exits with 0, else discard
+    #[arg(value_name = "COMMAND", last = true, hide = true)]
+    run: Vec<OsString>,
 
     /// Stay in the foreground; Ctrl-C unmounts and commits
     #[arg(short, long)]
@@ -129,11 +147,11 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|first| first == session::SERVING)
-    {
-        session::leave_callers_files();
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(first) if first == session::SERVING => session::leave_callers_files(),
+        Some(first) if first == session::EXECUTE => return execute(&args.collect::<Vec<_>>()),
+        _ => {}
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -147,6 +165,14 @@ pub fn run() -> ExitCode {
             FAILURE
         }
     })
+}
+
+/// Becomes the command that a database was mounted for.
+fn execute(command: &[OsString]) -> ExitCode {
+    let (status, e) = session::execute(command);
+    let name = command.first().map(|name| name.display().to_string());
+    say(&format!("cannot run {}: {e}", name.unwrap_or_default()));
+    ExitCode::from(status)
 }
 
 fn usage(e: &clap::Error) -> ExitCode {
@@ -190,28 +216,43 @@ fn mount(cli: Cli) -> session::Result<u8> {
             return Ok(USAGE);
         }
     }
-    let (Some(database), Some(point)) = (cli.database, cli.point) else {
+    let Some(database) = cli.database else {
         return Err(Failure::new("no database given", "See boltfs --help"));
     };
-    if !cli.foreground && !cli.serving {
-        return Ok(match session::start_in_background() {
-            Ok(()) => SUCCESS,
-            Err(NotLive::Told(status)) => status,
-            Err(NotLive::Failed(failure)) => return Err(failure),
-        });
-    }
-    let report = session::run(&MountRequest {
+    let with_command = !cli.run.is_empty();
+    let mode = if with_command {
+        Mode::Command(cli.run)
+    } else if cli.serving {
+        Mode::Background
+    } else if cli.foreground {
+        Mode::Front
+    } else {
+        return match session::start_in_background() {
+            Ok(()) => Ok(SUCCESS),
+            Err(NotLive::Told(status)) => Ok(status),
+            Err(NotLive::Failed(failure)) => Err(failure),
+        };
+    };
+    let request = MountRequest {
         database,
-        point,
+        point: cli.point,
         create: cli.create,
         read_only: cli.read_only || options.read_only,
         no_exec: options.no_exec,
         allow: options.allow,
         raw: cli.raw || options.raw,
         wait: Duration::from_secs(cli.wait),
-        in_background: cli.serving,
-    })?;
-    Ok(report.exit_status())
+        mode,
+    };
+    match session::run(&request) {
+        Err(failure) if with_command => {
+            say(&failure);
+            Ok(FAILURE_WITH_COMMAND)
+        }
+        Err(failure) => Err(failure),
+        Ok(ended) if with_command && ended.report.failed => Ok(FAILURE_WITH_COMMAND),
+        Ok(ended) => Ok(ended.command.unwrap_or(ended.report.exit_status())),
+    }
 }
 
 /// Log lines read like our other messages; `RUST_LOG` decides over `-v`.
@@ -230,6 +271,7 @@ fn log_to_stderr(verbose: u8) {
     }
     builder.parse_default_env();
     builder.format(|out, record| match record.level() {
+        log::Level::Error => writeln!(out, "boltfs: {}", record.args()),
         log::Level::Warn => writeln!(out, "boltfs: warning: {}", record.args()),
         log::Level::Info => writeln!(out, "boltfs: {}", record.args()),
         level => {

@@ -45,26 +45,15 @@ pub struct Pending {
     pub from: Option<Vec<Vec<u8>>>,
 }
 
-impl fmt::Display for Pending {
-    /// One line, five columns divided by tabs: what happens, the path (a bucket's ends in `/`), the
-    /// length in the database and the length to be stored (`-` where there is none), remarks divided
-    /// by `, `.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Added => "added",
-            Kind::Changed => "changed",
-            Kind::Deleted => "deleted",
-            Kind::Moved => "moved",
-        };
-        let path = |keys: &[Vec<u8>]| name::path(keys.iter().map(|key| &key[..]));
+impl Pending {
+    /// Where it is, by the names of the mount; a bucket's ends in `/`.
+    pub fn shown_path(&self) -> String {
         let slash = if self.bucket { "/" } else { "" };
-        write!(f, "{kind}\t{}{slash}", path(&self.path))?;
-        for len in [self.old_len, self.new_len] {
-            match len {
-                Some(len) => write!(f, "\t{len}")?,
-                None => write!(f, "\t-")?,
-            }
-        }
+        format!("{}{slash}", shown(&self.path))
+    }
+
+    /// What is to be said about it beside its kind.
+    pub fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         match self.note {
             Note::NoLongerJson => remarks.push("no longer JSON".to_owned()),
@@ -76,9 +65,47 @@ impl fmt::Display for Pending {
             remarks.push("looks like an editor's leftover".to_owned());
         }
         if let Some(from) = &self.from {
-            remarks.push(format!("from {}/", path(from)));
+            remarks.push(format!("from {}/", shown(from)));
         }
-        write!(f, "\t{}", remarks.join(", "))
+        remarks
+    }
+
+    /// What the report of a commit says about it: what may well not be meant.
+    pub fn warning(&self) -> Option<String> {
+        let what = match self.note {
+            _ if self.leftover => {
+                "looks like an editor's leftover; delete it if you did not mean it"
+            }
+            Note::NoLongerJson => "was JSON and is not any more",
+            _ => return None,
+        };
+        Some(format!("{}: {what}", self.shown_path()))
+    }
+}
+
+fn shown(keys: &[Vec<u8>]) -> String {
+    name::path(keys.iter().map(|key| &key[..]))
+}
+
+impl fmt::Display for Pending {
+    /// One line, five columns divided by tabs: what happens, the path (a bucket's ends in `/`), the
+    /// length in the database and the length to be stored (`-` where there is none), remarks divided
+    /// by `, `.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Added => "added",
+            Kind::Changed => "changed",
+            Kind::Deleted => "deleted",
+            Kind::Moved => "moved",
+        };
+        write!(f, "{kind}\t{}", self.shown_path())?;
+        for len in [self.old_len, self.new_len] {
+            match len {
+                Some(len) => write!(f, "\t{len}")?,
+                None => write!(f, "\t-")?,
+            }
+        }
+        write!(f, "\t{}", self.remarks().join(", "))
     }
 }
 

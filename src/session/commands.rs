@@ -5,26 +5,24 @@ use std::sync::{Arc, OnceLock};
 use fuser::Notifier;
 use parking_lot::Mutex;
 
-use super::commit::Report;
+use super::commit;
+use super::store::Store;
 use crate::fuse::{self, Control};
-use crate::vfs::{Error, Vfs};
-
-/// A way to commit.
-pub(super) type Commit = Box<dyn Fn() -> Report + Send>;
+use crate::vfs::Error;
 
 /// Carries out commands for one mount.
 pub(super) struct Commands {
-    vfs: Arc<Vfs>,
-    /// Commits, and says what became of it. One command at a time.
-    commit: Mutex<Commit>,
+    store: Arc<Store>,
+    /// One command at a time.
+    busy: Mutex<()>,
     kernel: OnceLock<Notifier>,
 }
 
 impl Commands {
-    pub fn new(vfs: Arc<Vfs>, commit: Commit) -> Commands {
+    pub fn new(store: Arc<Store>) -> Commands {
         Commands {
-            vfs,
-            commit: Mutex::new(commit),
+            store,
+            busy: Mutex::default(),
             kernel: OnceLock::new(),
         }
     }
@@ -35,13 +33,14 @@ impl Commands {
     }
 
     fn discard(&self) -> Result<(), Error> {
-        let count = self.vfs.pending_count()?;
-        let forgotten = self.vfs.discard()?;
+        let count = self.store.vfs().pending_count()?;
+        let forgotten = self.store.vfs().discard()?;
         if let Some(kernel) = self.kernel.get() {
             fuse::forget(kernel, &forgotten);
         }
         let changes = if count == 1 { "change" } else { "changes" };
-        self.vfs
+        self.store
+            .vfs()
             .set_outcome(&format!("discarded {count} {changes}"));
         Ok(())
     }
@@ -49,11 +48,11 @@ impl Commands {
 
 impl Control for Commands {
     fn command(&self, command: &[u8]) -> Result<(), Error> {
-        let commit = self.commit.lock();
+        let _alone = self.busy.lock();
         match command.trim_ascii() {
             b"commit" => {
-                let report = commit();
-                self.vfs.set_outcome(&report.message);
+                let report = commit::committed(&self.store);
+                self.store.vfs().set_outcome(&report.message);
                 if report.failed {
                     log::error!("{}", report.message);
                     return Err(Error::NotCommitted);
@@ -65,7 +64,7 @@ impl Control for Commands {
             other => {
                 let other = String::from_utf8_lossy(other);
                 let told = format!("unknown command {other:?}: write commit or discard");
-                self.vfs.set_outcome(&told);
+                self.store.vfs().set_outcome(&told);
                 log::warn!("control: {told}");
                 Err(Error::Invalid)
             }

@@ -3,55 +3,18 @@
 
 use std::path::Path;
 
-use super::failure::Failure;
-
-/// How many of something were added, changed and deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// New ones.
-    pub added: u64,
-    /// Those that were there before and hold something else now.
-    pub changed: u64,
-    /// Those that are no more.
-    pub deleted: u64,
-}
-
-impl Counts {
-    fn any(self) -> bool {
-        self != Counts::default()
-    }
-}
+use super::store::Store;
+use crate::bolt::writer::Stats;
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// The number of the transaction that holds it.
     pub txid: u64,
-    /// Keys, those in new and deleted buckets included.
-    pub keys: Counts,
-    /// Buckets; a changed one has a new sequence or name.
-    pub buckets: Counts,
+    /// How many keys and buckets, and how much was written.
+    pub stats: Stats,
     /// What the person should look at: leftovers of editors, a line end left off.
     pub notes: Vec<String>,
-}
-
-/// The staged edits of one mount, seen from the session that ends it.
-pub trait Store: Send + Sync {
-    /// Refuses every further change. When it returns, none is under way.
-    fn seal(&self);
-
-    /// How many changes are staged.
-    fn staged(&self) -> u64;
-
-    /// Writes what is staged in one transaction. `None`: nothing was staged, and the file was not
-    /// touched.
-    ///
-    /// # Errors
-    /// Why nothing was committed, and what is still safe.
-    fn commit(&self) -> Result<Option<Outcome>, Failure>;
-
-    /// Gives the lock on the database back. Nothing is read or written after it.
-    fn release(&self);
 }
 
 /// What became of the edits: told to whoever waits for the end of the mount.
@@ -70,24 +33,37 @@ impl Report {
     }
 }
 
-/// Commits or drops what is staged in `store`, gives the lock back and says what happened.
-pub fn finish(store: &dyn Store, database: &Path, discard: bool) -> Report {
+/// Commits or drops what is staged in `store` at the end of its mount, gives the lock back and
+/// says what happened.
+pub fn finish(store: &Store, discard: bool) -> Report {
     store.seal();
     let report = if discard {
-        discarded(store, database)
+        discarded(store)
     } else {
-        committed(store, database)
+        let mut report = committed(store);
+        if report.failed {
+            report.message.push(' ');
+            report.message.push_str(&match store.rescue() {
+                Some(path) => format!(
+                    "Your edits are safe: {} is the database as it was mounted, with them.",
+                    path.display()
+                ),
+                None => "What was staged is lost with this mount.".to_owned(),
+            });
+        }
+        report
     };
     store.release();
     report
 }
 
-fn discarded(store: &dyn Store, database: &Path) -> Report {
-    let database = database.display();
+fn discarded(store: &Store) -> Report {
+    let database = store.path().display();
     let message = match store.staged() {
-        0 => format!("nothing to discard, {database} is unchanged"),
-        1 => format!("discarded 1 change, {database} is unchanged"),
-        n => format!("discarded {n} changes, {database} is unchanged"),
+        Ok(0) => format!("nothing to discard, {database} is unchanged"),
+        Ok(1) => format!("discarded 1 change, {database} is unchanged"),
+        Ok(n) => format!("discarded {n} changes, {database} is unchanged"),
+        Err(_) => format!("discarded all changes, {database} is unchanged"),
     };
     Report {
         failed: false,
@@ -95,50 +71,35 @@ fn discarded(store: &dyn Store, database: &Path) -> Report {
     }
 }
 
-/// Commits what is staged in `store` and says what happened; the mount goes on.
-pub fn committed(store: &dyn Store, database: &Path) -> Report {
-    match store.commit() {
-        Ok(None) => Report {
-            failed: false,
-            message: format!("nothing to commit, {} is unchanged", database.display()),
-        },
-        Ok(Some(outcome)) => Report {
-            failed: false,
-            message: describe(&outcome, database),
-        },
-        Err(failure) => Report {
-            failed: true,
-            message: format!("NOT COMMITTED: {failure}"),
-        },
-    }
+/// Commits what is staged in `store` and says what happened.
+pub fn committed(store: &Store) -> Report {
+    let (failed, message) = match store.commit() {
+        Ok(None) => (
+            false,
+            format!("nothing to commit, {} is unchanged", store.path().display()),
+        ),
+        Ok(Some(outcome)) => (false, describe(&outcome, store.path())),
+        Err(failure) => (true, format!("NOT COMMITTED: {failure}")),
+    };
+    Report { failed, message }
 }
 
 fn describe(outcome: &Outcome, database: &Path) -> String {
-    let Outcome {
-        txid,
-        keys,
-        buckets,
-        notes,
-    } = outcome;
+    let Outcome { txid, stats, notes } = outcome;
+    let many = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut text = format!(
-        "committed transaction {txid} to {}: {} {} added, {} changed, {} deleted",
+        "committed transaction {txid} to {}: {} added, {} changed, {} deleted",
         database.display(),
-        keys.added,
-        if keys.added == 1 { "key" } else { "keys" },
-        keys.changed,
-        keys.deleted
+        many(stats.keys_added, "key"),
+        stats.keys_changed,
+        stats.keys_deleted
     );
-    if buckets.any() {
+    if stats.buckets_added + stats.buckets_moved + stats.buckets_deleted > 0 {
         text.push_str(&format!(
-            "; {} {} added, {} changed, {} deleted",
-            buckets.added,
-            if buckets.added == 1 {
-                "bucket"
-            } else {
-                "buckets"
-            },
-            buckets.changed,
-            buckets.deleted
+            "; {} added, {} moved, {} deleted",
+            many(stats.buckets_added, "bucket"),
+            stats.buckets_moved,
+            stats.buckets_deleted
         ));
     }
     for note in notes {
@@ -154,35 +115,34 @@ mod tests {
 
     #[test]
     fn the_line_counts_what_was_done() {
+        let stats = Stats {
+            keys_changed: 1,
+            keys_deleted: 2,
+            ..Stats::default()
+        };
         let outcome = Outcome {
             txid: 1234,
-            keys: Counts {
-                added: 0,
-                changed: 1,
-                deleted: 2,
-            },
-            ..Outcome::default()
+            stats,
+            notes: Vec::new(),
         };
         assert_eq!(
             describe(&outcome, Path::new("/db")),
             "committed transaction 1234 to /db: 0 keys added, 1 changed, 2 deleted"
         );
+        let stats = Stats {
+            keys_added: 1,
+            buckets_added: 1,
+            ..Stats::default()
+        };
         let outcome = Outcome {
             txid: 1,
-            keys: Counts {
-                added: 1,
-                ..Counts::default()
-            },
-            buckets: Counts {
-                added: 1,
-                ..Counts::default()
-            },
+            stats,
             notes: vec!["look at 4913".to_owned()],
         };
         assert_eq!(
             describe(&outcome, Path::new("/db")),
             "committed transaction 1 to /db: 1 key added, 0 changed, 0 deleted; \
-             1 bucket added, 0 changed, 0 deleted\nboltfs: note: look at 4913"
+             1 bucket added, 0 moved, 0 deleted\nboltfs: note: look at 4913"
         );
     }
 }

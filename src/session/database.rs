@@ -10,8 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::failure::{Failure, Result};
 use super::lock;
-use crate::bolt::page::{self, HEADER, Header};
-use crate::bolt::{DbFile, Disk, Error, Meta, OpenError, Snapshot};
+use crate::bolt::{DbFile, Disk, Error, OpenError, Snapshot, empty_database};
 
 /// The absolute path, without links, of the database given.
 ///
@@ -225,46 +224,10 @@ fn write_new(path: &Path) -> io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(&empty_database())?;
+    // The system's page size, as bbolt does; all there are fit 32 bits.
+    let page_size = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+    file.write_all(&empty_database(page_size))?;
     file.sync_all()
-}
-
-/// The four pages of a new database, as bbolt makes them: two metas, an empty freelist, an empty
-/// root leaf. The page size is the system's.
-fn empty_database() -> Vec<u8> {
-    let page_size = rustix::param::page_size();
-    let empty = |id, flags| {
-        let mut page = Header {
-            id,
-            flags,
-            count: 0,
-            overflow: 0,
-        }
-        .to_bytes()
-        .to_vec();
-        debug_assert_eq!(page.len(), HEADER);
-        page.resize(page_size, 0);
-        page
-    };
-    let meta = |txid: u8| {
-        let meta = Meta {
-            page_size: u32::try_from(page_size).unwrap_or(4096),
-            flags: 0,
-            root: 3,
-            sequence: 0,
-            freelist: 2,
-            hwm: 4,
-            txid: txid.into(),
-        };
-        meta.to_page(txid)
-    };
-    [
-        meta(0),
-        meta(1),
-        empty(2, page::FREELIST),
-        empty(3, page::LEAF),
-    ]
-    .concat()
 }
 
 #[cfg(test)]
@@ -325,7 +288,7 @@ mod tests {
         assert!(refuse(&[b'a'; 9000]).contains("not a bbolt database. Check the path"));
         assert!(refuse(b"text").contains("not a bbolt database. Check the path"));
         assert!(refuse(&[0; 16384]).contains("never finished. There is nothing in it."));
-        let whole = empty_database();
+        let whole = empty_database(4096);
         let torn = refuse(&whole[..whole.len() - 1]);
         assert!(
             torn.contains("(a torn copy). Copy it again while nothing writes to it"),

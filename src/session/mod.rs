@@ -22,13 +22,16 @@ mod serve;
 mod signals;
 mod store;
 mod umount;
+mod watch;
 
 pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_background};
 pub use check::run_check;
-pub use commit::{Counts, Outcome, Report, Store};
+pub use commit::{Outcome, Report};
 pub use failure::{Failure, Result};
 pub use mount::Allow;
 pub use options::{Options, UnknownOption};
 pub use umount::umount;
 
-pub use serve::{MountRequest, run};
+pub use watch::{EXECUTE, execute};
+
+pub use serve::{Ended, Mode, MountRequest, run};

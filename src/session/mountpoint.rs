@@ -60,6 +60,44 @@ pub fn check(given: &Path, database: &Path) -> Result<PathBuf> {
     Ok(point)
 }
 
+/// A mount point of our own, removed on drop.
+#[derive(Debug)]
+pub struct Private(PathBuf);
+
+impl Private {
+    /// Makes an empty directory that only this user can enter.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn new() -> Result<Private> {
+        let template = std::env::temp_dir().join("boltfs-XXXXXX");
+        nix::unistd::mkdtemp(&template).map(Private).map_err(|e| {
+            Failure::new(
+                format!(
+                    "cannot make a mount point {}: {}",
+                    template.display(),
+                    e.desc()
+                ),
+                "Give a directory to mount on: boltfs DB MOUNTPOINT -- COMMAND",
+            )
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        // Never recursive: should it still be mounted, nothing in it is ours to remove.
+        if let Err(e) = fs::remove_dir(&self.0) {
+            log::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
 fn warn_if_not_empty(point: &Path) {
     if let Ok(mut entries) = fs::read_dir(point)
         && entries.next().is_some()

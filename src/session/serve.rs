@@ -1,41 +1,38 @@
 //! One mount from beginning to end.
 
+use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
-use fuser::{Filesystem, Notifier, SessionACL};
-use nix::sys::signal::Signal;
+use fuser::SessionACL;
 use serde_json::{Value, json};
 
 use crate::fuse::Fuse;
 
 use super::commands::Commands;
-use super::commit::{self, Report, Store};
+use super::commit::{self, Report};
 use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
-use super::mount::{self, Allow, Manner, Plan, Refused};
+use super::mount::{self, Allow, Plan};
 use super::mountinfo::{self, Mount};
-use super::store::Database;
-use super::{background, database, mountpoint, process, signals};
+use super::store::Store;
+use super::watch::{Event, Running, SessionEnd, Undo, until_end};
+use super::{background, database, mountpoint, signals};
 
 /// Threads that answer the kernel.
 const EVENT_LOOPS: usize = 2;
-
-/// How long the kernel may take to end the session after an unmount. It takes longer only when
-/// another mount namespace still has the mount.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What `boltfs [OPTIONS] DB MOUNTPOINT` asks for.
 #[derive(Debug, Clone)]
 pub struct MountRequest {
     /// The database, as given.
     pub database: PathBuf,
-    /// The mount point, as given.
-    pub point: PathBuf,
+    /// The mount point, as given. `None`, for a command only: a private one, made and removed.
+    pub point: Option<PathBuf>,
     /// Make the database first; refused if it exists.
     pub create: bool,
     /// Take a shared lock, and let nothing be changed.
@@ -48,57 +45,32 @@ pub struct MountRequest {
     pub raw: bool,
     /// How long to wait for the database's lock.
     pub wait: Duration,
-    /// Whether this is the process that serves in the background.
-    pub in_background: bool,
+    /// How the mount is lived with.
+    pub mode: Mode,
 }
 
-/// What happens to a mount.
-enum Event {
-    /// The kernel has ended the session.
-    Ended(SessionEnd),
-    /// Somebody wants it to end.
-    Signal(Signal),
-    /// `boltfs umount` has unmounted; the kernel is about to end the session.
-    Unmounted,
+/// How a mount is lived with.
+#[derive(Debug, Clone)]
+pub enum Mode {
+    /// In this process, until somebody unmounts or Ctrl-C is typed.
+    Front,
+    /// In this process, which then leaves the terminal.
+    Background,
+    /// For the time of a command: committed if it exits with 0, discarded otherwise.
+    Command(Vec<OsString>),
 }
 
-enum SessionEnd {
-    Unmounted,
-    Failed(io::Error),
-}
-
-/// A file system ready to be mounted.
-pub(super) struct Served<F> {
-    pub filesystem: F,
-    pub store: Arc<dyn Store>,
-    /// Given the way to tell the kernel that something changed.
-    pub on_live: Box<dyn FnOnce(Notifier)>,
-}
-
-/// Takes a mount away again when it cannot go live.
-struct Undo<'a>(Option<&'a Mount>);
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Some(mount) = self.0
-            && let Err(e) = mount::unmount(&mount.point, Manner::Lazy)
-            && e != Refused::NotMounted
-        {
-            log::warn!(
-                "{} stays mounted: {e}. Unmount it with {}",
-                mount.point.display(),
-                mountpoint::unmount_command(&mount.point)
-            );
-        }
-    }
+/// How it ended.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// What became of the edits.
+    pub report: Report,
+    /// The exit status of the command, if there was one.
+    pub command: Option<u8>,
 }
 
 /// Serves until the mount's end, commits, and reports.
-pub(super) fn serve<F: Filesystem>(
-    request: &MountRequest,
-    plan: &Plan,
-    served: Served<F>,
-) -> Result<Report> {
+fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     let cannot = |what: &str, e: io::Error| {
         Failure::new(
             format!("{what}: {e}"),
@@ -109,11 +81,6 @@ pub(super) fn serve<F: Filesystem>(
     let (device, mount) = mount::mount(plan)?;
     let mut undo = Undo(Some(&mount));
 
-    let Served {
-        filesystem,
-        store,
-        on_live,
-    } = served;
     let acl = match plan.allow {
         Allow::Owner => SessionACL::Owner,
         Allow::Root => SessionACL::RootAndOwner,
@@ -123,9 +90,11 @@ pub(super) fn serve<F: Filesystem>(
     config.acl = acl;
     config.n_threads = Some(EVENT_LOOPS);
     config.clone_fd = mount::device_opens();
+    let commands = Arc::new(Commands::new(Arc::clone(store)));
+    let filesystem = Fuse::new(store.vfs(), commands.clone());
     let session = fuser::Session::from_fd(filesystem, device, acl, config)
         .map_err(|e| cannot("the kernel's FUSE does not talk to us", e))?;
-    on_live(session.notifier());
+    commands.live(session.notifier());
 
     let (events, happened) = mpsc::channel();
     let ended = events.clone();
@@ -140,25 +109,48 @@ pub(super) fn serve<F: Filesystem>(
         })
         .map_err(|e| cannot("cannot start a thread", e))?;
     let server = listen(&mount, &plan.source, &events);
+    let signalled = events.clone();
     blocked
         .wait_each(move |signal| {
-            let _ = events.send(Event::Signal(signal));
+            let _ = signalled.send(Event::Signal(signal));
         })
         .map_err(|e| cannot("cannot start a thread", e))?;
 
-    if request.in_background {
-        background::is_live().map_err(|e| cannot("whoever started this is gone", e))?;
-    } else if io::stderr().is_terminal() {
+    let command = match mode {
+        Mode::Background => {
+            background::is_live().map_err(|e| cannot("whoever started this is gone", e))?;
+            None
+        }
+        Mode::Front => {
+            announce(plan);
+            None
+        }
+        Mode::Command(command) => Some(
+            Running::start(command, &plan.point, events.clone())
+                .map_err(|e| cannot("cannot start a process", e))?,
+        ),
+    };
+    drop(events);
+    undo.0 = None;
+
+    let (end, status) = until_end(&happened, &mount, store, command);
+    let discard = status.is_some_and(|status| status != 0);
+    let in_background = matches!(mode, Mode::Background);
+    let report = conclude(end, server, store, plan, discard, in_background);
+    Ok(Ended {
+        report,
+        command: status,
+    })
+}
+
+fn announce(plan: &Plan) {
+    if io::stderr().is_terminal() {
         say(&format!(
             "{} is mounted on {}; Ctrl-C unmounts and commits",
             plan.source.display(),
             plan.point.display()
         ));
     }
-    undo.0 = None;
-
-    let end = until_end(&happened, &mount, &*store);
-    Ok(conclude(end, server, &*store, plan, request.in_background))
 }
 
 fn listen(mount: &Mount, database: &Path, events: &Sender<Event>) -> Option<Server> {
@@ -198,73 +190,13 @@ impl Respond for Answers {
     }
 }
 
-/// Waits until nothing can be changed through the mount any more.
-fn until_end(happened: &Receiver<Event>, mount: &Mount, store: &dyn Store) -> SessionEnd {
-    let mut timeout = Duration::MAX;
-    loop {
-        match happened.recv_timeout(timeout) {
-            Ok(Event::Ended(end)) => return end,
-            Ok(Event::Unmounted) => timeout = END_TIMEOUT,
-            Ok(Event::Signal(signal)) => {
-                log::info!("{signal}: unmounting {}", mount.point.display());
-                if unmount_everywhere(mount, store) {
-                    return SessionEnd::Unmounted;
-                }
-                timeout = END_TIMEOUT;
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                log::warn!(
-                    "{} is still mounted in another namespace; no more changes are taken",
-                    mount.point.display()
-                );
-                store.seal();
-                return SessionEnd::Unmounted;
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                return SessionEnd::Failed(io::Error::other("the session's thread is gone"));
-            }
-        }
-    }
-}
-
-/// Unmounts at every place in the directory tree. Where processes use it, it is only taken out of
-/// the tree, after everything written was handed over, and no change is taken from then on.
-/// Returns whether the latter was so: the session then need not end.
-fn unmount_everywhere(mount: &Mount, store: &dyn Store) -> bool {
-    let table = mountinfo::table().unwrap_or_else(|_| vec![mount.clone()]);
-    let places = table
-        .iter()
-        .filter(|place| place.device == mount.device)
-        .rev();
-    let mut sealed = false;
-    for place in places {
-        match mount::unmount(&place.point, Manner::Plain) {
-            Ok(()) | Err(Refused::NotMounted) => continue,
-            Err(Refused::Busy) => {
-                for user in process::users(place) {
-                    log::warn!("{} is in use: {user}", place.point.display());
-                }
-            }
-            Err(Refused::Other(reason)) => {
-                log::warn!("{} cannot be unmounted: {reason}", place.point.display());
-            }
-        }
-        if let Err(e) = mount::flush(&place.point) {
-            log::warn!("cannot flush {}: {e}", place.point.display());
-        }
-        store.seal();
-        sealed = true;
-        drop(Undo(Some(place)));
-    }
-    sealed
-}
-
 /// Commits and tells whoever waits.
 fn conclude(
     end: SessionEnd,
     server: Option<Server>,
-    store: &dyn Store,
+    store: &Store,
     plan: &Plan,
+    discard: bool,
     in_background: bool,
 ) -> Report {
     if let SessionEnd::Failed(e) = &end {
@@ -279,10 +211,11 @@ fn conclude(
         ));
     }
     let waiters = server.map(Server::end);
-    let discard = waiters
-        .as_ref()
-        .is_some_and(|waiters| waiters.want_discard());
-    let report = commit::finish(store, &plan.source, discard);
+    let discard = discard
+        || waiters
+            .as_ref()
+            .is_some_and(|waiters| waiters.want_discard());
+    let report = commit::finish(store, discard);
     let heard = waiters.is_some_and(|waiters| waiters.tell(&report));
     if !(heard && in_background) {
         say(&report.message);
@@ -299,7 +232,7 @@ fn say(message: &str) {
 ///
 /// # Errors
 /// Why nothing was mounted.
-pub fn run(request: &MountRequest) -> Result<Report> {
+pub fn run(request: &MountRequest) -> Result<Ended> {
     if request.create {
         database::create(&request.database)?;
     }
@@ -311,9 +244,17 @@ pub fn run(request: &MountRequest) -> Result<Report> {
     result
 }
 
-fn mount_and_serve(request: &MountRequest) -> Result<Report> {
+fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
     let source = database::find(&request.database)?;
-    let point = mountpoint::check(&request.point, &source)?;
+    let private;
+    let given = match &request.point {
+        Some(point) => point,
+        None => {
+            private = mountpoint::Private::new()?;
+            private.path()
+        }
+    };
+    let point = mountpoint::check(given, &source)?;
     let (file, snapshot) = database::open(&source, !request.read_only, request.wait)?;
     if !request.read_only {
         database::warn_if_in_data_directory(&source);
@@ -325,15 +266,6 @@ fn mount_and_serve(request: &MountRequest) -> Result<Report> {
         no_exec: request.no_exec,
         allow: request.allow,
     };
-    let database = Arc::new(Database::new(request, file, snapshot)?);
-    let (store, shown) = (database.clone(), plan.source.clone());
-    let commit = Box::new(move || commit::committed(&*store, &shown));
-    let commands = Arc::new(Commands::new(database.vfs(), commit));
-    let live = commands.clone();
-    let served = Served {
-        filesystem: Fuse::new(database.vfs(), commands),
-        store: database,
-        on_live: Box::new(move |kernel| live.live(kernel)),
-    };
-    serve(request, &plan, served)
+    let store = Arc::new(Store::new(request, file, snapshot)?);
+    serve(&request.mode, &plan, &store)
 }

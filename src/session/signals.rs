@@ -4,7 +4,12 @@
 use nix::sys::signal::{SigSet, Signal};
 
 /// The signals that unmount and commit.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const ENDING: [Signal; 4] = [
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGHUP,
+];
 
 /// The ending signals, blocked.
 #[derive(Debug, Clone, Copy)]

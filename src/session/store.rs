@@ -1,28 +1,36 @@
 //! The database behind a mount: what is served, and how it is committed.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::commit::{Outcome, Store};
+use parking_lot::Mutex;
+
+use super::commit::Outcome;
 use super::failure::{Failure, Result};
 use super::serve::MountRequest;
-use crate::bolt::{DbFile, Snapshot};
+use crate::bolt::check::check;
+use crate::bolt::{CommitError, CommitOptions, Committed, DbFile, Disk, Error, Snapshot, writer};
+use crate::overlay::Change;
 use crate::vfs::{self, Vfs};
 
 /// An open, locked database and the file system over it.
-pub(super) struct Database {
+pub struct Store {
     file: DbFile,
-    path: PathBuf,
     vfs: Arc<Vfs>,
+    /// The last transaction that was committed over the mounted snapshot.
+    prior: Mutex<Option<Committed>>,
 }
 
-impl Database {
+impl Store {
     /// The file system over `snapshot`, which was read from `file`.
     ///
     /// # Errors
     /// Where the file's owner and mode cannot be read.
-    pub fn new(request: &MountRequest, file: DbFile, snapshot: Snapshot) -> Result<Database> {
+    pub fn new(request: &MountRequest, file: DbFile, snapshot: Snapshot) -> Result<Store> {
         let path = file.path().to_owned();
         let metadata = file.file().metadata().map_err(|e| {
             Failure::new(format!("{}: {e}", path.display()), "Check the file's disk.")
@@ -42,10 +50,10 @@ impl Database {
                 s.f_bavail.saturating_mul(s.f_frsize),
             ))
         }));
-        Ok(Database {
+        Ok(Store {
             file,
-            path,
             vfs: Arc::new(Vfs::new(snapshot, options)),
+            prior: Mutex::default(),
         })
     }
 
@@ -53,30 +61,234 @@ impl Database {
     pub fn vfs(&self) -> Arc<Vfs> {
         self.vfs.clone()
     }
-}
 
-impl Store for Database {
-    fn seal(&self) {
+    /// The database's path.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Refuses every further change. When it returns, none is under way.
+    pub fn seal(&self) {
         self.vfs.seal();
     }
 
-    fn staged(&self) -> u64 {
-        self.vfs.pending_count().unwrap_or(u64::MAX)
+    /// How many changes are staged.
+    ///
+    /// # Errors
+    /// Damage of the database where something is staged.
+    pub fn staged(&self) -> Result<u64, Error> {
+        self.vfs.pending_count()
     }
 
-    fn commit(&self) -> Result<Option<Outcome>> {
-        if self.staged() == 0 {
+    /// Writes what is staged in one transaction. `None`: nothing was staged, and the file was not
+    /// touched.
+    ///
+    /// # Errors
+    /// Why nothing was committed, and what is still safe.
+    pub fn commit(&self) -> Result<Option<Outcome>> {
+        let survey = self.survey()?;
+        if survey.changes == 0 {
             return Ok(None);
         }
-        Err(Failure::new(
-            format!("{}: no writer yet", self.path.display()),
-            "",
-        ))
+        match self.file.is_in_place() {
+            Ok(true) => {}
+            Ok(false) => return Err(self.replaced()),
+            Err(e) => {
+                let what = format!("{} cannot be found any more: {e}", self.path().display());
+                return Err(Failure::new(what, "Nothing was written."));
+            }
+        }
+        let mut prior = self.prior.lock();
+        let done = self
+            .with_options(|options| {
+                let options = CommitOptions {
+                    before_meta: Some(&|meta| self.vfs.committing(meta)),
+                    ..*options
+                };
+                let file: &dyn Disk = &self.file;
+                self.vfs.commit(file, |disk, base, changes| {
+                    writer::commit(disk, base, prior.as_ref(), changes, &options)
+                })
+            })
+            .map_err(|e| self.not_committed(&e))?;
+        let mut notes = survey.notes();
+        if done.freelist_abandoned {
+            notes.push(
+                "the stored list of free pages was wrong and is left out; bbolt makes a new one \
+                 when it opens the database"
+                    .to_owned(),
+            );
+        }
+        let outcome = Outcome {
+            txid: done.meta.txid,
+            stats: done.stats,
+            notes,
+        };
+        *prior = Some(done);
+        Ok(Some(outcome))
     }
 
-    fn release(&self) {
-        if let Err(e) = self.file.file().unlock() {
-            log::warn!("{}: cannot release the lock: {e}", self.path.display());
+    /// Hands `commit` what is known about the free pages of the database.
+    fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
+        let base = self.vfs.snapshot();
+        let proof = worth_a_check(base).then(|| check(base, Default::default(), &mut |_| ()));
+        if let Some(proof) = &proof
+            && !proof.is_sound()
+        {
+            log::warn!(
+                "{0} has damage beside what you changed; see boltfs check {0}",
+                self.path().display()
+            );
         }
+        commit(&CommitOptions {
+            free: proof.as_ref().and_then(|proof| proof.free.as_ref()),
+            abandon_freelist: proof.as_ref().is_some_and(|proof| !proof.freelist_ok),
+            ..Default::default()
+        })
+    }
+
+    /// Puts the database with the edits into a new file, as they could not be put where they
+    /// belong: beside it, or else where temporary files go. Only at the end of a mount.
+    pub fn rescue(&self) -> Option<PathBuf> {
+        let mut name = self.path().file_name()?.to_owned();
+        name.push(format!(".rescued-{}", std::process::id()));
+        let places = [self.path().parent()?.to_owned(), std::env::temp_dir()];
+        places
+            .into_iter()
+            .map(|place| place.join(&name))
+            .find(|path| {
+                let written = self.write_copy(path);
+                if let Err(e) = &written {
+                    log::warn!("cannot put the edits into {}: {e}", path.display());
+                    let _ = fs::remove_file(path);
+                }
+                written.is_ok()
+            })
+    }
+
+    /// Makes a copy of the database with the edits at `path`, where no file must be.
+    fn write_copy(&self, path: &Path) -> Result<()> {
+        let cannot = |e: io::Error| Failure::new(e.to_string(), "");
+        // Opened anew: a position of its own, and the same file even if its name is gone.
+        let open = format!("/proc/self/fd/{}", self.file.file().as_raw_fd());
+        let mut from = File::open(open).map_err(cannot)?;
+        let mut options = fs::OpenOptions::new();
+        let mut to = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(cannot)?;
+        io::copy(&mut from, &mut to).map_err(cannot)?;
+        to.sync_all().map_err(cannot)?;
+        let copy = DbFile::open(path, true).map_err(cannot)?;
+        let disk: &dyn Disk = &copy;
+        let prior = self.prior.lock();
+        self.with_options(|options| {
+            self.vfs.copy(disk, |disk, base, changes| {
+                writer::commit(disk, base, prior.as_ref(), changes, options)
+            })
+        })
+        .map(drop)
+        .map_err(|e| self.not_committed(&e))
+    }
+
+    /// Gives the lock on the database back. Nothing is read or written after it.
+    pub fn release(&self) {
+        if let Err(e) = self.file.file().unlock() {
+            log::warn!("{}: cannot release the lock: {e}", self.path().display());
+        }
+    }
+
+    /// What is staged, as far as the report needs it.
+    fn survey(&self) -> Result<Survey> {
+        let mut survey = Survey::default();
+        self.vfs
+            .pending(&mut |change| survey.add(&change))
+            .map_err(|e| self.not_committed(&e.into()))?;
+        Ok(survey)
+    }
+
+    fn replaced(&self) -> Failure {
+        let shown = self.path().display();
+        let what = match fs::symlink_metadata(self.path()) {
+            Ok(_) => format!("another file was put in the place of {shown} while it was mounted"),
+            Err(_) => format!("{shown} was moved or deleted while it was mounted"),
+        };
+        Failure::new(what, "Nothing was written to it.")
+    }
+
+    fn not_committed(&self, e: &CommitError) -> Failure {
+        let shown = self.path().display();
+        match e {
+            CommitError::NotCommitted(why) => {
+                let next = match why {
+                    Error::Io { source, .. } if is_full(source) => "Make room on its disk.",
+                    _ => "",
+                };
+                Failure::new(format!("{why}. {shown} is as it was"), next)
+            }
+            CommitError::Changed { what } => Failure::new(
+                format!(
+                    "another program wrote to {shown} while it was mounted, without taking the \
+                     lock ({what})"
+                ),
+                format!("Nothing was written. See what it holds now: boltfs check {shown}"),
+            ),
+            CommitError::Unknown { .. } => Failure::new(
+                format!("{shown}: {e}"),
+                format!("Its disk fails. Copy the file to another one, then: boltfs check {shown}"),
+            ),
+        }
+    }
+}
+
+fn is_full(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// Whether the whole database is read before a commit, to prove which pages are free: then they
+/// are reused. That must not make a small commit to a huge file wait; pages are appended then.
+fn worth_a_check(base: &Snapshot) -> bool {
+    const QUICKLY_READ: u64 = 128 << 20;
+    base.meta()
+        .bytes_in_use()
+        .is_some_and(|bytes| bytes <= QUICKLY_READ)
+}
+
+/// What is staged, as far as the report of a commit needs it.
+#[derive(Default)]
+struct Survey {
+    changes: u64,
+    /// One line for each change that was not stored as it was written, or should not have been.
+    remarkable: Vec<String>,
+    more: u64,
+}
+
+impl Survey {
+    /// Most remarks that are told.
+    const TOLD: usize = 10;
+
+    fn add(&mut self, change: &Change<'_>) {
+        self.changes += 1;
+        let Some(remark) = change.pending.warning() else {
+            return;
+        };
+        if self.remarkable.len() < Self::TOLD {
+            self.remarkable.push(remark);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn notes(self) -> Vec<String> {
+        let mut notes = self.remarkable;
+        if self.more > 0 {
+            notes.push(format!("and {} more of this kind", self.more));
+        }
+        notes
     }
 }

@@ -140,18 +140,35 @@ impl Vfs {
     /// what was staged until then is not pending any more. The change set is always relative to
     /// the mounted snapshot, so the next one contains this one.
     ///
+    /// `commit` is handed `disk` and the snapshot too, as it needs them for as long as the changes.
+    ///
     /// # Errors
     /// That of `commit`, or damage of the base where something is staged.
-    pub fn commit<E: From<bolt::Error>>(
+    pub fn commit<D: ?Sized, E: From<bolt::Error>>(
         &self,
-        commit: impl FnOnce(Changes<'_>) -> Result<Committed, E>,
+        disk: &D,
+        commit: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
         let staged = self.staged.upgradable_read();
         let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
-        let done = commit(changes)?;
+        let done = commit(disk, self.snapshot(), changes)?;
         *self.committed.write() = staged.clone();
         self.end_journal(Some(&done.meta));
         Ok(done)
+    }
+
+    /// Hands the change set to `write`, which puts it elsewhere: it stays pending.
+    ///
+    /// # Errors
+    /// That of `write`, or damage of the base where something is staged.
+    pub fn copy<D: ?Sized, E: From<bolt::Error>>(
+        &self,
+        disk: &D,
+        write: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
+    ) -> Result<Committed, E> {
+        let staged = self.staged.read();
+        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
+        write(disk, self.snapshot(), changes)
     }
 
     /// Hands each change since the last commit to `each`.
