@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::process::{Output, processes_with, run, wait_until};
 use super::temp::TempDir;
@@ -85,9 +85,18 @@ impl Mount {
     }
 
     /// `boltfs umount`, which must succeed; returns its report.
+    ///
+    /// A test on another thread may be starting a program: between fork and exec that child has a copy of every file open in
+    /// this process, and what this test had open in the mount is then in use for a moment longer.
     #[track_caller]
     pub fn umount(self) -> String {
-        let output = self.umount_with(&[]).expect_success();
+        let started = Instant::now();
+        let mut output = self.umount_with(&[]);
+        while output.stderr.contains(" is in use") && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(20));
+            output = self.umount_with(&[]);
+        }
+        let output = output.expect_success();
         assert!(!is_mounted(&self.point), "{output}\nstill mounted");
         output.stderr
     }
