@@ -393,3 +393,16 @@ fn a_second_place_in_the_tree_is_told() {
     );
     assert!(output.expect_success().text().contains("/second as well"));
 }
+
+#[test]
+fn a_copy_of_the_mount_in_another_namespace_does_not_keep_the_edits() {
+    let case = Case::new();
+    let lines = "boltfs db mnt; echo new > mnt/b/k
+        $as_root unshare -m --propagation private sleep 600 > /dev/null 2>&1 & ns=$!
+        until grep -q sleep /proc/$ns/comm || pgrep -P $ns sleep; do sleep 0.05; done
+        boltfs umount mnt; kill $ns";
+    let output = case.sh(lines).expect_success();
+    assert!(output.stderr.contains("committed transaction"), "{output}");
+    assert!(case.line().is_none() && !case.is_locked());
+    assert_eq!(case.value("b", "k").as_deref(), Some("new"));
+}
