@@ -131,8 +131,7 @@ fn file_attr(attr: &Attr) -> FileAttr {
         crtime: attr.attrs.ctime,
         kind: file_type(attr.kind),
         perm: attr.attrs.mode,
-        // 1 for a directory says that it does not tell the number of its sub-directories.
-        nlink: 1,
+        nlink: attr.nlink,
         uid: attr.attrs.uid,
         gid: attr.attrs.gid,
         rdev: 0,
@@ -208,7 +207,7 @@ impl Filesystem for Fuse {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         node: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -234,6 +233,8 @@ impl Filesystem for Fuse {
                 size,
                 atime,
                 mtime,
+                // Who is no superuser cannot leave them on a file that he changes.
+                drop_ids: req.uid() != 0,
             },
         ) {
             Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),

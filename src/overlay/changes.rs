@@ -116,25 +116,17 @@ fn meaning<'a>(tree: Merged<'a>, dir: Ino, key: &[u8], raw: bool) -> Result<Mean
             _ => Meaning::Value(stored.bytes),
         },
         Stands::Bucket(ino) => match tree.base.element(ino)? {
-            Some(_) if at_origin(tree, ino) => Meaning::SameBucket(ino),
+            Some(_) if tree.is_at_origin(ino) => Meaning::SameBucket(ino),
             Some(element) => Meaning::MovedBucket(ino, element),
             None => Meaning::NewBucket(ino),
         },
     })
 }
 
-/// `ino` is where the base has it.
-fn at_origin(tree: Merged<'_>, ino: Ino) -> bool {
-    match tree.staged.node(ino).and_then(|node| node.place.as_ref()) {
-        None => true,
-        Some((dir, key)) => tree.base.origin(ino) == Some((*dir, &key[..])),
-    }
-}
-
 /// The base buckets that live on at another place, by the offset of their element.
 fn moved(tree: Merged<'_>) -> HashSet<u64> {
     let buckets = tree.staged.nodes().filter(|(ino, node)| {
-        node.kind == Kind::Directory && !at_origin(tree, *ino) && tree.is_linked(*ino)
+        node.kind == Kind::Directory && !tree.is_at_origin(*ino) && tree.is_linked(*ino)
     });
     buckets
         .filter_map(|(ino, _)| ino.element())

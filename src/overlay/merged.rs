@@ -123,13 +123,21 @@ impl<'a> Merged<'a> {
             };
             match self.staged.entry(dir, &key) {
                 Some(Entry::Node { ino: there, .. }) if there == ino => {}
-                // Not staged: the base has it there, unless it was moved away and replaced.
-                None if ino.element().is_some() => {}
+                // Not staged: as the base has it, if this is where the base has it.
+                None if self.is_at_origin(ino) => {}
                 _ => return false,
             }
             ino = dir;
         }
         true
+    }
+
+    /// `ino` was never moved, or is back where the base has it.
+    pub fn is_at_origin(&self, ino: Ino) -> bool {
+        match self.staged.node(ino).and_then(|node| node.place.as_ref()) {
+            None => ino.element().is_some(),
+            Some((dir, key)) => self.base.origin(ino) == Some((*dir, &key[..])),
+        }
     }
 
     /// The keys from the root to `ino`; `None` if it was unlinked.

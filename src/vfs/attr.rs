@@ -15,6 +15,9 @@ pub struct Attr {
     pub size: u64,
     /// Owner, mode and times.
     pub attrs: Attrs,
+    /// 1, as no key has two names, and 0 once it is unlinked. 1 for a directory says that the
+    /// number of its sub-directories is not told: counting them would mean reading the bucket.
+    pub nlink: u32,
     /// The content can change by itself: not to be cached.
     pub volatile: bool,
 }
@@ -52,6 +55,8 @@ pub struct SetAttr {
     pub atime: Option<SetTime>,
     /// Last change of content.
     pub mtime: Option<SetTime>,
+    /// With a length: the file loses its set-user-id and set-group-id bits by it.
+    pub drop_ids: bool,
 }
 
 impl Vfs {
@@ -74,14 +79,20 @@ impl Vfs {
                 kind: Kind::Directory,
                 size: 0,
                 attrs,
+                nlink: 1,
                 volatile: false,
             });
         }
-        let found = self.merged(&staged).node(ino)?.ok_or(Error::Stale)?;
-        Ok(self.attr(&staged, &found))
+        let tree = self.merged(&staged);
+        let found = tree.node(ino)?.ok_or(Error::Stale)?;
+        let mut attr = self.attr(&staged, &found);
+        if !staged.is_empty() && !self.base.is_pristine(ino) && !tree.is_linked(ino) {
+            attr.nlink = 0;
+        }
+        Ok(attr)
     }
 
-    /// Attributes of a node that was found.
+    /// Attributes of a node that was found in a directory.
     pub(super) fn attr(&self, staged: &Staged, found: &Found<'_>) -> Attr {
         let Found { ino, kind, element } = *found;
         let node = if staged.is_empty() {
@@ -103,6 +114,7 @@ impl Vfs {
             kind,
             size,
             attrs,
+            nlink: 1,
             volatile: false,
         }
     }
@@ -132,7 +144,7 @@ impl Vfs {
             if let Some(mode) = set.mode {
                 attrs.mode = (mode & 0o7777) as u16;
             }
-            if set.uid.is_some() || set.gid.is_some() {
+            if kind == Kind::File && (set.uid.is_some() || set.gid.is_some()) {
                 drop_set_ids(attrs);
             }
             attrs.uid = set.uid.unwrap_or(attrs.uid);
@@ -140,6 +152,9 @@ impl Vfs {
             attrs.atime = set.atime.map_or(attrs.atime, SetTime::time);
             attrs.mtime = set.mtime.map_or(attrs.mtime, SetTime::time);
             attrs.ctime = now;
+        }
+        if set.size.is_some() && set.drop_ids {
+            drop_set_ids(self.attrs_mut(&mut staged, ino, kind));
         }
         drop(staged);
         self.getattr(ino)
@@ -157,6 +172,11 @@ impl Vfs {
             .node_mut(ino, kind)
             .attrs
             .get_or_insert_with(|| Box::new(first))
+    }
+
+    /// An attribute of `ino`, or its name, has just changed.
+    pub(super) fn touch_attrs(&self, staged: &mut Staged, ino: Ino, kind: Kind) {
+        self.attrs_mut(staged, ino, kind).ctime = SystemTime::now();
     }
 
     /// The content of `ino`, or what is in it, has just changed.

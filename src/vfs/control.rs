@@ -68,6 +68,7 @@ impl Vfs {
             kind,
             size,
             attrs,
+            nlink: 1,
             volatile: kind == Kind::File,
         })
     }

@@ -231,7 +231,8 @@ impl Vfs {
             })
         })?;
         let now = SystemTime::now();
-        let attrs = Attrs {
+        let above = staged.node(dir).and_then(|node| node.attrs.as_deref());
+        let mut attrs = Attrs {
             mode: (mode & 0o7777) as u16,
             uid,
             gid,
@@ -239,6 +240,13 @@ impl Vfs {
             mtime: now,
             ctime: now,
         };
+        // What is made in a set-group-id directory belongs to its group.
+        if let Some(above) = above.filter(|above| above.mode & 0o2000 != 0) {
+            attrs.gid = above.gid;
+            if kind == Kind::Directory {
+                attrs.mode |= 0o2000;
+            }
+        }
         let mut node = Node::new(kind);
         node.attrs = Some(Box::new(attrs));
         if kind == Kind::File {
@@ -253,6 +261,7 @@ impl Vfs {
             kind,
             size: 0,
             attrs,
+            nlink: 1,
             volatile: false,
         })
     }

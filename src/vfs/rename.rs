@@ -95,6 +95,7 @@ impl Vfs {
         match (mode, target) {
             (RenameMode::Exchange, Some((other, kind))) => {
                 put(&mut staged, &from, other, kind, from_below);
+                self.touch_attrs(&mut staged, other, kind);
             }
             _ => {
                 if let Some((other, Kind::Directory)) = target {
@@ -104,6 +105,7 @@ impl Vfs {
             }
         }
         put(&mut staged, &to, source, source_kind, to_below);
+        self.touch_attrs(&mut staged, source, source_kind);
         self.touch(&mut staged, dir, Kind::Directory);
         self.touch(&mut staged, new_dir, Kind::Directory);
         Ok(())

@@ -4,11 +4,11 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
-pub mod case;
 pub mod commits;
 pub mod disk;
 pub mod etcd;
 pub mod fixture;
+pub mod fs;
 pub mod mount;
 pub mod oracle;
 pub mod process;
@@ -20,6 +20,7 @@ pub mod tree;
 
 pub use etcd::Etcd;
 pub use fixture::Fixture;
+pub use fs::Fs;
 pub use mount::Mount;
 pub use oracle::{Bulk, Options, Oracle};
 pub use rng::Rng;

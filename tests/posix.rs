@@ -1,0 +1,132 @@
+//! The POSIX file-system test suite pjdfstest, as root, in a bucket of a mount that all users may use.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use common::fs::{bucket, tree};
+use common::process::run_within;
+use common::{Mount, Oracle, TempDir};
+
+/// The version that tests/pjdfstest.toml is written for, which scripts/test installs.
+const VERSION: &str = "0.2.2";
+
+/// How many tests that version has on Linux.
+const TESTS: usize = 398;
+
+/// What the suite passes over by itself. It runs its tests for read-only file systems only if it may remount.
+fn may_be_skipped(test: &str) -> bool {
+    test.contains("::erofs_") || test == "link::link_count_max" // no hard links, so no limit
+}
+
+#[test]
+fn pjdfstest() {
+    if !nix::unistd::geteuid().is_root() {
+        return as_root("pjdfstest");
+    }
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(format!("target/tools/pjdfstest-{VERSION}/bin/pjdfstest"));
+    assert!(
+        suite.exists(),
+        "{} is missing. scripts/test installs it; by hand: cargo install pjdfstest --version {VERSION} --locked --root \
+         target/tools/pjdfstest-{VERSION}",
+        suite.display()
+    );
+    let directory = TempDir::new("posix");
+    let database = directory.join("db");
+    let mount = Mount::new(&database, &["--create", "-o", "allow_other"]);
+    let place = mount.join("bucket");
+    fs::create_dir(&place).unwrap();
+    // The suite's other users must get there.
+    for on_the_way in [
+        directory.path(),
+        mount.path().parent().unwrap(),
+        mount.path(),
+        &place,
+    ] {
+        fs::set_permissions(on_the_way, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let suite = |tests: &[String]| {
+        let mut command = Command::new(&suite);
+        command
+            .args(["--configuration-file", "tests/pjdfstest.toml", "--path"])
+            .arg(&place)
+            .arg("--secondary-fs")
+            .arg(directory.path())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("NO_COLOR", "1");
+        if !tests.is_empty() {
+            command.arg("--exact").args(tests);
+        }
+        run_within(Duration::from_secs(300), &mut command)
+    };
+    let output = suite(&[]);
+    let text = output.text();
+    assert!(text.contains(&format!(" {TESTS} total")), "{output}");
+    let skipped = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(" skipped"));
+    let wrongly: Vec<_> = skipped
+        .map(str::trim)
+        .filter(|test| !may_be_skipped(test))
+        .collect();
+    assert!(wrongly.is_empty(), "skipped: {wrongly:?}\n{output}");
+    let unlucky = unlucky(&text);
+    if unlucky.is_empty() {
+        let failures = failures(&text).join("\n");
+        assert!(output.is_success(), "{failures}\n{output}");
+    } else {
+        let again = suite(&unlucky);
+        let failures = failures(&again.text()).join("\n");
+        assert!(again.is_success(), "{failures}\n{again}");
+    }
+    // It clears up behind itself.
+    mount.umount();
+    let empty = tree([("bucket", bucket([]))]);
+    let oracle = Oracle::shared();
+    oracle.assert_sound(&database);
+    empty.assert_same(&oracle.dump(&database).unwrap(), "committed");
+}
+
+/// The lines that tell of a test that did not do what it should.
+fn failures(text: &str) -> Vec<&str> {
+    let bad = |line: &&str| line.ends_with(" FAILED") || line.ends_with("PASSED UNEXPECTEDLY");
+    text.lines().filter(bad).collect()
+}
+
+/// The suite makes up names of letters and digits. One in 3844 starts with `0x` and is not the name of any key, so that it
+/// is refused (EINVAL). Where all failures look like that, these are the tests to be run once more.
+fn unlucky(text: &str) -> Vec<String> {
+    let lines: Vec<_> = text.lines().collect();
+    let failed = failures(text);
+    let unlucky = lines.windows(2).filter_map(|pair| {
+        let test = pair[0].strip_suffix(" FAILED")?.trim();
+        let refused = pair[1].contains("EINVAL") || pair[1].contains("Invalid argument");
+        refused.then(|| format!("pjdfstest::tests::{test}"))
+    });
+    let unlucky: Vec<_> = unlucky.collect();
+    if unlucky.len() == failed.len() {
+        unlucky
+    } else {
+        Vec::new()
+    }
+}
+
+/// Runs one test of this file again, as root.
+fn as_root(test: &str) {
+    let output = run_within(
+        Duration::from_secs(400),
+        Command::new("sudo")
+            .arg("-n")
+            .arg(std::env::current_exe().expect("a test knows its own file"))
+            .args(["--exact", test, "--nocapture"]),
+    );
+    assert!(
+        output.is_success(),
+        "the suite must run as root, here through `sudo -n`:\n{output}"
+    );
+}
