@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use log::LevelFilter;
 
-use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options};
+use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options, Unfinished};
 
 /// Everything went well, and what was to be committed is committed.
 pub const SUCCESS: u8 = 0;
@@ -98,6 +98,14 @@ struct Cli {
     )]
     wait: u64,
 
+    /// Take up the edits of a mount that was killed (else asks)
+    #[arg(long, conflicts_with_all = ["discard", "read_only"])]
+    recover: bool,
+
+    /// Drop the edits of a mount that was killed
+    #[arg(long, conflicts_with = "read_only")]
+    discard: bool,
+
     /// Options as mount(8) passes them: ro, allow_other, raw, …
     #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
     options: Vec<String>,
@@ -131,6 +139,13 @@ enum Command {
             hide_default_value = true
         )]
         wait: u64,
+    },
+
+    /// Show the edits in a journal that a killed mount has left
+    Journal {
+        /// The journal: DB.boltfs-journal
+        #[arg(value_name = "JOURNAL")]
+        journal: PathBuf,
     },
 
     /// Commit what was edited and unmount
@@ -200,6 +215,7 @@ fn dispatch(cli: Cli) -> session::Result<u8> {
             say(&report.message);
             Ok(report.exit_status())
         }
+        Some(Command::Journal { journal }) => session::show_journal(&journal),
         None => mount(cli),
     }
 }
@@ -242,6 +258,11 @@ fn mount(cli: Cli) -> session::Result<u8> {
         allow: options.allow,
         raw: cli.raw || options.raw,
         wait: Duration::from_secs(cli.wait),
+        unfinished: match (cli.recover, cli.discard) {
+            (true, _) => Unfinished::Recover,
+            (_, true) => Unfinished::Discard,
+            _ => Unfinished::Ask,
+        },
         mode,
     };
     match session::run(&request) {

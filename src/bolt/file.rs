@@ -107,6 +107,15 @@ impl DbFile {
         })
     }
 
+    /// A file that is open for reading and writing already.
+    pub fn from_file(file: File, path: &Path) -> DbFile {
+        DbFile {
+            file,
+            path: path.to_owned(),
+            writable: true,
+        }
+    }
+
     /// Takes bbolt's lock without waiting: `flock(2)` on the database file, exclusive for
     /// writing and shared for reading. Held until the file is dropped.
     ///

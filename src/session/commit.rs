@@ -38,18 +38,26 @@ impl Report {
 pub fn finish(store: &Store, discard: bool) -> Report {
     store.seal();
     let report = if discard {
-        discarded(store)
+        let report = discarded(store);
+        store.drop_edits();
+        report
     } else {
         let mut report = committed(store);
         if report.failed {
             report.message.push(' ');
-            report.message.push_str(&match store.rescue() {
-                Some(path) => format!(
-                    "Your edits are safe: {} is the database as it was mounted, with them.",
-                    path.display()
-                ),
-                None => "What was staged is lost with this mount.".to_owned(),
-            });
+            report
+                .message
+                .push_str(&match store.journal().or_else(|| store.rescue()) {
+                    Some(path) if store.journal().is_some() => format!(
+                        "Your edits are safe in {}: mount again with --recover.",
+                        path.display()
+                    ),
+                    Some(path) => format!(
+                        "Your edits are safe: {} is the database as it was mounted, with them.",
+                        path.display()
+                    ),
+                    None => "What was staged is lost with this mount.".to_owned(),
+                });
         }
         report
     };

@@ -18,6 +18,7 @@ mod mountinfo;
 mod mountpoint;
 mod options;
 mod process;
+mod recovery;
 mod serve;
 mod signals;
 mod store;
@@ -34,4 +35,5 @@ pub use umount::umount;
 
 pub use watch::{EXECUTE, execute};
 
+pub use recovery::{Unfinished, show as show_journal};
 pub use serve::{Ended, Mode, MountRequest, run};

@@ -19,6 +19,7 @@ use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
 use super::mount::{self, Allow, Plan};
 use super::mountinfo::{self, Mount};
+use super::recovery::{self, Unfinished};
 use super::store::Store;
 use super::watch::{Event, Running, SessionEnd, Undo, until_end};
 use super::{background, database, mountpoint, signals};
@@ -45,6 +46,8 @@ pub struct MountRequest {
     pub raw: bool,
     /// How long to wait for the database's lock.
     pub wait: Duration,
+    /// What to do with the edits of an earlier mount that was killed.
+    pub unfinished: Unfinished,
     /// How the mount is lived with.
     pub mode: Mode,
 }
@@ -267,5 +270,6 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         allow: request.allow,
     };
     let store = Arc::new(Store::new(request, file, snapshot)?);
+    recovery::prepare(&store, request.unfinished)?;
     serve(&request.mode, &plan, &store)
 }

@@ -147,6 +147,17 @@ impl Store {
         })
     }
 
+    /// The journal that holds the edits, if it will be found by the next mount of the database.
+    pub fn journal(&self) -> Option<PathBuf> {
+        let found = self.vfs.has_journal() && self.file.is_in_place().unwrap_or(false);
+        found.then(|| super::recovery::path_of(self.path()))
+    }
+
+    /// The edits are not wanted any more.
+    pub fn drop_edits(&self) {
+        self.vfs.drop_journal();
+    }
+
     /// Puts the database with the edits into a new file, as they could not be put where they
     /// belong: beside it, or else where temporary files go. Only at the end of a mount.
     pub fn rescue(&self) -> Option<PathBuf> {

@@ -47,6 +47,33 @@ pub enum Error {
     Sealed,
 }
 
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Error::NotFound => "no such key or bucket",
+            Error::Exists => "the name is taken",
+            Error::NotDirectory => "a key, not a bucket",
+            Error::IsDirectory => "a bucket, not a key",
+            Error::NotEmpty => "the bucket is not empty",
+            Error::NotPermitted => "not possible in a bbolt database",
+            Error::ReadOnly => "read-only",
+            Error::NameTooLong => "the name is too long",
+            Error::Invalid => "no key can have this name",
+            Error::TooBig => "past bbolt's limit for a value",
+            Error::Damaged(e) => return e.fmt(f),
+            Error::Incomplete => "the bucket is damaged and cannot be listed in full",
+            Error::NoAttribute => "no such attribute",
+            Error::NotSupported => "not supported",
+            Error::Stale => "no such node",
+            Error::Journal(e) => return write!(f, "the journal cannot be written: {e}"),
+            Error::NotCommitted => "not committed",
+            Error::Sealed => "the mount is ending",
+        })
+    }
+}
+
+impl std::error::Error for Error {}
+
 impl From<bolt::Error> for Error {
     fn from(e: bolt::Error) -> Self {
         Error::Damaged(e)

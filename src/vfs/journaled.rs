@@ -113,6 +113,11 @@ impl Vfs {
         }
     }
 
+    /// The edits are to be dropped: the journal goes.
+    pub fn drop_journal(&self) {
+        self.end_journal(None);
+    }
+
     /// There is a journal with all edits since the last commit.
     pub fn has_journal(&self) -> bool {
         self.journal.lock().journal.is_some()
