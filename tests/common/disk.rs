@@ -9,9 +9,14 @@ use boltfs::bolt::{Disk, Map, OpenOptions, PageSet, Snapshot};
 /// One call that changes the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    Write { offset: u64, bytes: Vec<u8> },
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     SetLen(u64),
     Sync,
+    /// A call that failed and did nothing.
+    Failed,
 }
 
 /// The disk.
@@ -25,8 +30,18 @@ struct State {
     bytes: Vec<u8>,
     ops: Vec<Op>,
     guarded: Vec<Range<u64>>,
-    /// The operation, counted from 0, that fails, and how many bytes of a write get through.
-    fail: Option<(usize, usize)>,
+    fail: Option<Fail>,
+}
+
+/// How a call fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Fail {
+    /// The call that fails: how many are made before it.
+    pub at: usize,
+    /// How many bytes get through if it is a write.
+    pub through: usize,
+    /// The error number.
+    pub errno: i32,
 }
 
 impl MemDisk {
@@ -71,10 +86,11 @@ impl MemDisk {
         self.lock().guarded.extend(ranges);
     }
 
-    /// The operation `n` calls from now fails; of a write the first `through` bytes are written.
-    pub fn fail_at(&self, n: usize, through: usize) {
+    /// One call from now on fails.
+    pub fn fail(&self, mut fail: Fail) {
         let mut state = self.lock();
-        state.fail = Some((state.ops.len() + n, through));
+        fail.at += state.ops.len();
+        state.fail = Some(fail);
     }
 
     /// What was done since the last reset.
@@ -92,7 +108,7 @@ pub fn apply(bytes: &mut Vec<u8>, op: &Op) {
             bytes[start..end].copy_from_slice(new);
         }
         Op::SetLen(len) => bytes.resize(*len as usize, 0),
-        Op::Sync => {}
+        Op::Sync | Op::Failed => {}
     }
 }
 
@@ -109,20 +125,20 @@ impl State {
                 "{offset}..{end} overwrites live pages {hit:?}"
             );
         }
-        let n = self.ops.len();
-        self.ops.push(op.clone());
-        match self.fail {
-            Some((at, through)) if at == n => {
-                if let Op::Write { offset, mut bytes } = op {
-                    bytes.truncate(through);
-                    apply(&mut self.bytes, &Op::Write { offset, bytes });
-                }
-                Err(io::Error::from_raw_os_error(28)) // ENOSPC
+        let fails = self.fail.filter(|fail| fail.at == self.ops.len());
+        let done = match (fails, op) {
+            (None, op) => op,
+            (Some(fail), Op::Write { offset, mut bytes }) if fail.through > 0 => {
+                bytes.truncate(fail.through);
+                Op::Write { offset, bytes }
             }
-            _ => {
-                apply(&mut self.bytes, &op);
-                Ok(())
-            }
+            (Some(_), _) => Op::Failed,
+        };
+        apply(&mut self.bytes, &done);
+        self.ops.push(done);
+        match fails {
+            Some(fail) => Err(io::Error::from_raw_os_error(fail.errno)),
+            None => Ok(()),
         }
     }
 }
