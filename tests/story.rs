@@ -128,6 +128,55 @@ fn members_of(database: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_dead_member_is_removed_and_the_cluster_lives() {
+    let broken = Broken::new();
+    let before = Oracle::shared().dump(&broken.copy).unwrap();
+
+    let mount = Mount::new(&broken.copy, &[]);
+    // It is a copy, so there is nothing to warn of.
+    assert_eq!(mount.said, "");
+    let found = mount.sh(&format!("grep -l {} members/*", broken.dead_peer));
+    let dead = found.trim_end();
+    assert_eq!(dead.lines().count(), 1, "{found}");
+    // The file reads as indented text.
+    let peer = mount.sh(&format!("grep -A1 peerURLs {dead}"));
+    assert_eq!(
+        peer,
+        format!("  \"peerURLs\": [\n    \"{}\"\n", broken.dead_peer)
+    );
+    mount.sh(&format!("rm {dead}"));
+    assert!(!mount.join(dead).exists());
+    assert_eq!(mount.sh("ls members").lines().count(), 1);
+    // Nothing is written before the unmount.
+    let database = std::fs::read(&broken.copy).unwrap();
+    let dead_is_stored = database
+        .windows(broken.dead_peer.len())
+        .any(|bytes| bytes == broken.dead_peer.as_bytes());
+    assert!(dead_is_stored);
+    let report = mount.umount();
+    assert!(report.contains("committed transaction"), "{report}");
+    assert!(
+        report.contains("0 keys added, 0 changed, 1 deleted"),
+        "{report}"
+    );
+
+    Oracle::shared().assert_sound(&broken.copy);
+    let mut expected = before;
+    let id = dead.strip_prefix("members/").unwrap().as_bytes().to_vec();
+    expected
+        .apply(&Edit::Delete {
+            path: vec![b"members".to_vec()],
+            key: id,
+        })
+        .unwrap();
+    expected.assert_same(
+        &Oracle::shared().dump(&broken.copy).unwrap(),
+        "the edited copy",
+    );
+    broken.prove_cured(&broken.copy);
+}
+
+#[test]
 fn a_database_that_etcd_uses_is_refused_and_one_in_its_directory_is_warned_of() {
     let dir = TempDir::new("in-use");
     let etcd = Etcd::start_new(&dir.join("data"), NAME);

@@ -163,7 +163,7 @@ pub fn until_end(
             Err(RecvTimeoutError::Timeout) if command.is_some() => timeout = Duration::MAX,
             Err(RecvTimeoutError::Timeout) => {
                 log::warn!(
-                    "{} is still mounted in another namespace; no more changes are taken",
+                    "{} is still used, or mounted in another mount namespace; no more changes are taken",
                     mount.point.display()
                 );
                 store.seal();

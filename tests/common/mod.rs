@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod build;
+pub mod case;
 pub mod commits;
 pub mod disk;
 pub mod etcd;
