@@ -154,18 +154,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts a journal on `disk`, in place of whatever it holds.
+    /// Starts a journal on `disk`, which is empty. The header is durable from here on.
     ///
     /// # Errors
     /// What the disk says.
     pub fn start(disk: Box<dyn Disk>, origin: Origin) -> io::Result<Journal> {
-        let mut journal = Journal {
+        disk.write_all_at(&origin.to_bytes(), 0)?;
+        disk.sync()?;
+        Ok(Journal {
             disk,
-            len: 0,
+            len: HEADER as u64,
             buffer: Vec::new(),
-        };
-        journal.restart(origin)?;
-        Ok(journal)
+        })
     }
 
     /// Goes on with a journal of which the first `len` bytes were [read](Reader::valid_len).
@@ -179,19 +179,6 @@ impl Journal {
             len,
             buffer: Vec::new(),
         })
-    }
-
-    /// Drops all records; those that follow start from `origin`.
-    ///
-    /// # Errors
-    /// What the disk says; the journal then still holds the old records.
-    pub fn restart(&mut self, origin: Origin) -> io::Result<()> {
-        // Shortened first: a crash in between leaves a header without records, of either state.
-        self.disk.set_len(self.len.min(HEADER as u64))?;
-        self.len = 0;
-        self.disk.write_all_at(&origin.to_bytes(), 0)?;
-        self.len = HEADER as u64;
-        Ok(())
     }
 
     /// Appends `op`. It survives the death of the process from here on.
