@@ -218,14 +218,21 @@ impl<'a> Builder<'a> {
             return Ok(Err(0));
         };
         let entries = &mut self.branches[above - 1];
-        let left = entries.last().map_or(0, |entry| entry.pgid);
+        let Some(&Entry {
+            pgid: left, old, ..
+        }) = entries.last()
+        else {
+            return Ok(Err(0));
+        };
+        if !old {
+            // An old page between them was itself too little, and has been taken in.
+            return Ok(Err(left));
+        }
         let page = match tx.base().page(left) {
             Ok(page) if page.is_leaf() == (above == 1) && tx.may_take_in(&page) => page,
             _ => return Ok(Err(left)),
         };
-        let Some(Entry { old: true, .. }) = entries.pop() else {
-            unreachable!("a page of this transaction is to the left of an under-filled one");
-        };
+        entries.pop();
         tx.keep_no_more(&page);
         let last = std::mem::take(&mut self.last);
         if level == 0 {
