@@ -3,7 +3,11 @@
 
 use super::{Attr, DirEntry, Error, Result, SetAttr, Vfs};
 use crate::overlay::{Attrs, Ino, Kind};
+use parking_lot::Mutex;
 use serde_json::json;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The name of the control directory.
 pub const NAME: &[u8] = b".boltfs";
@@ -20,6 +24,35 @@ const ENTRIES: [(&[u8], Ino); 4] = [
     (b"info", INFO),
     (b"pending", PENDING),
 ];
+
+/// The fixed files as they were read last.
+#[derive(Default)]
+pub(super) struct Texts(Mutex<HashMap<Ino, Text>>);
+
+/// The content of a fixed file.
+#[derive(Clone)]
+pub(super) struct Text {
+    state: State,
+    made: SystemTime,
+    pub(super) bytes: Arc<[u8]>,
+}
+
+impl Text {
+    fn new(state: State, bytes: Vec<u8>) -> Text {
+        Text {
+            state,
+            made: SystemTime::now(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+/// What a content was made from: the versions of what is staged and of what was committed.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    staged: u64,
+    committed: u64,
+}
 
 /// A node that is neither of the base nor staged, but always there.
 pub(super) fn is_fixed(ino: Ino) -> bool {
@@ -50,17 +83,23 @@ impl Vfs {
         } else {
             Kind::File
         };
-        let size = match ino {
-            DIR => 0,
-            _ => self.fixed_content(ino)?.len() as u64,
+        let (size, time) = match ino {
+            DIR => (0, self.options.time),
+            _ => {
+                let text = self.fixed_text(ino)?;
+                (text.bytes.len() as u64, text.made)
+            }
         };
         let mode = match ino {
             DIR => self.options.dir_mode & 0o555,
             CONTROL => self.options.file_mode & 0o666,
             _ => self.options.file_mode & 0o444,
         };
+        // The kernel keeps what it has read of such a file until size or time are others.
         let attrs = Attrs {
             mode,
+            mtime: time,
+            ctime: time,
             ..self.first_attrs(kind)
         };
         Ok(Attr {
@@ -108,22 +147,39 @@ impl Vfs {
         Ok(())
     }
 
-    pub(super) fn fixed_content(&self, ino: Ino) -> Result<Vec<u8>> {
-        match ino {
-            DIR => Err(Error::IsDirectory),
-            INFO => Ok(self.info()?),
+    /// The content of a fixed file: made anew when something was staged or committed since the
+    /// last time, and not for each piece of it that is read.
+    pub(super) fn fixed_text(&self, ino: Ino) -> Result<Text> {
+        let mut texts = self.texts.0.lock();
+        let state = match ino {
+            DIR => return Err(Error::IsDirectory),
+            CONTROL => State::default(), // stays until the next command
+            _ => State {
+                staged: self.staged.read().version(),
+                committed: self.committed.read().version(),
+            },
+        };
+        if let Some(text) = texts.get(&ino).filter(|text| text.state == state) {
+            return Ok(text.clone());
+        }
+        let bytes = match ino {
+            INFO => self.info()?,
             PENDING => {
                 let mut lines = String::new();
                 self.pending(&mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
-                Ok(lines.into_bytes())
+                lines.into_bytes()
             }
-            _ => Ok(self.outcome.lock().clone().into_bytes()),
-        }
+            _ => Vec::new(),
+        };
+        let text = Text::new(state, bytes);
+        texts.insert(ino, text.clone());
+        Ok(text)
     }
 
     /// Sets what reading the control file tells: the outcome of the last command, in words.
     pub fn set_outcome(&self, outcome: &str) {
-        *self.outcome.lock() = format!("{outcome}\n");
+        let text = Text::new(State::default(), format!("{outcome}\n").into_bytes());
+        self.texts.0.lock().insert(CONTROL, text);
     }
 
     fn info(&self) -> Result<Vec<u8>> {

@@ -26,8 +26,8 @@ impl Vfs {
         reply: impl FnOnce(&[u8]) -> T,
     ) -> Result<T> {
         if control::is_fixed(ino) {
-            let content = self.fixed_content(ino)?;
-            return Ok(reply(cut(&content, offset, size)));
+            let text = self.fixed_text(ino)?;
+            return Ok(reply(cut(&text.bytes, offset, size)));
         }
         let staged = self.read_staged();
         if let Some(content) = staged.node(ino).and_then(|node| node.content.as_ref()) {

@@ -100,8 +100,8 @@ pub struct Vfs {
     shown: ShownCache,
     sealed: AtomicBool,
     journal: Mutex<Journaled>,
-    /// What reading the control file tells.
-    outcome: Mutex<String>,
+    /// What is in `.boltfs`.
+    texts: control::Texts,
 }
 
 impl Vfs {
@@ -115,7 +115,7 @@ impl Vfs {
             shown: ShownCache::default(),
             sealed: AtomicBool::new(false),
             journal: Mutex::default(),
-            outcome: Mutex::default(),
+            texts: control::Texts::default(),
         }
     }
 
