@@ -4,7 +4,8 @@ use super::{Error, Result, Vfs, control};
 use crate::journal::Op;
 use crate::overlay::{Found, Ino, Kind, Staged};
 
-/// The key's bytes in lower-case hex; on everything but the root. Cannot be set.
+/// The key's bytes in lower-case hex; on everything but the root. Setting it has no effect: it is
+/// refused, but on what this mount created, where tools that copy attributes do it.
 const KEY: &[u8] = b"user.bbolt.key";
 /// A bucket's sequence number in decimal; on every bucket but the root, whose number bbolt never
 /// stores.
@@ -86,8 +87,15 @@ impl Vfs {
     /// [`Error::NotSupported`] for any other attribute, as a file system without that name space
     /// answers; [`Error::Invalid`] for what is no number.
     pub fn setxattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
-        if name == KEY && self.getxattr(ino, KEY).is_ok() {
-            return Err(Error::NotPermitted);
+        if name == KEY
+            && let Ok(key) = self.getxattr(ino, KEY)
+        {
+            // `mv` from another file system, `cp -a`, `rsync -X` and `tar --xattrs` set what they
+            // found on the original, rsync before the file has its name.
+            return match ino.is_staged() || key == value {
+                true => Ok(()),
+                false => Err(Error::NotPermitted),
+            };
         }
         let is_bucket = name == SEQUENCE && self.getxattr(ino, SEQUENCE).is_ok();
         if !is_bucket {
