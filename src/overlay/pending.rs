@@ -5,8 +5,8 @@ use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::Key;
 use crate::bolt::Result;
-use crate::view::name;
 use crate::view::text::Note;
+use crate::view::{name, number};
 use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -39,10 +39,12 @@ pub struct Pending {
     pub new_len: Option<u64>,
     /// What was done to the content that was saved.
     pub note: Note,
-    /// A new key that looks like what an editor or tool leaves behind.
+    /// A new key or bucket that looks like what an editor or tool leaves behind.
     pub leftover: bool,
     /// Where a moved bucket comes from.
     pub from: Option<Vec<Vec<u8>>>,
+    /// A number of the value in the database that [a tool has rounded](number).
+    pub rounded: Option<String>,
 }
 
 impl Pending {
@@ -61,6 +63,9 @@ impl Pending {
             Note::JsonCompacted => remarks.push("stored as compact JSON".to_owned()),
             Note::AsWritten | Note::Unchanged | Note::JsonStyleKept => {}
         }
+        if let Some(number) = &self.rounded {
+            remarks.push(format!("number {number} was rounded"));
+        }
         if self.leftover {
             remarks.push("looks like an editor's leftover".to_owned());
         }
@@ -72,11 +77,14 @@ impl Pending {
 
     /// What the report of a commit says about it: what may well not be meant.
     pub fn warning(&self) -> Option<String> {
-        let what = match self.note {
+        let what = match (&self.rounded, self.note) {
             _ if self.leftover => {
-                "looks like an editor's leftover; delete it if you did not mean it"
+                "looks like an editor's leftover; delete it if you did not mean it".to_owned()
             }
-            Note::NoLongerJson => "was JSON and is not any more",
+            (_, Note::NoLongerJson) => "was JSON and is not any more".to_owned(),
+            (Some(number), _) => format!(
+                "number {number} was rounded, as jq before 1.7 and JavaScript do; set it right"
+            ),
             _ => return None,
         };
         Some(format!("{}: {what}", self.shown_path()))
@@ -191,8 +199,11 @@ fn compare(
         old_len: None,
         new_len: None,
         note: Note::AsWritten,
-        leftover: false,
+        leftover: matches!(was, Stands::Nothing)
+            && matches!(kind, Kind::Added | Kind::Moved)
+            && is_leftover(key),
         from: None,
+        rounded: None,
     };
     let bucket = |pending| Change {
         pending,
@@ -228,7 +239,7 @@ fn compare(
                 old_len,
                 new_len: Some(stored.bytes.len() as u64),
                 note: stored.note,
-                leftover: kind == Kind::Added && is_leftover(key),
+                rounded: old_value.and_then(|old| rounded(old, &stored.bytes)),
                 ..item(kind, false)
             };
             each(Change {
@@ -266,6 +277,14 @@ fn compare(
         each(bucket(item(Kind::Added, true)));
     }
     Ok(Some(ino))
+}
+
+/// A number of the JSON value `old` that is rounded in `new`.
+fn rounded(old: &[u8], new: &[u8]) -> Option<String> {
+    let first = |value: &[u8]| value.iter().copied().find(|b| !b.is_ascii_whitespace());
+    let json = |value| matches!(first(value), Some(b'{' | b'['));
+    let number = (json(old) && json(new)).then(|| number::rounded(old, new))?;
+    number.map(str::to_owned)
 }
 
 /// The key looks like a file that an editor or tool makes beside the one it works on, and should
