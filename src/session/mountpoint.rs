@@ -29,9 +29,7 @@ pub fn check(given: &Path, database: &Path) -> Result<PathBuf> {
                 "Mount on another directory.",
             ));
         }
-        // The process behind it may be gone; the kernel then answers ENOTCONN without asking it.
-        let dead = fs::metadata(&point).is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN));
-        return Err(if dead {
+        return Err(if is_dead(&point) {
             Failure::new(
                 format!("{shown} still carries a mount of {source} whose process has died"),
                 format!("Unmount it first: {}", unmount_command(&point)),
@@ -147,6 +145,12 @@ pub fn unmount_command(point: &Path) -> String {
         "fusermount3 -u"
     };
     format!("{program} {}", point.display())
+}
+
+/// The process behind the mount at `point` is gone. The kernel then answers ENOTCONN, but to what
+/// it need not ask that process it goes on answering what it knows.
+pub(super) fn is_dead(point: &Path) -> bool {
+    rustix::fs::statvfs(point).is_err_and(|e| e == rustix::io::Errno::NOTCONN)
 }
 
 #[cfg(test)]

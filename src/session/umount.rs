@@ -9,7 +9,7 @@ use super::control::{Client, Unreachable};
 use super::failure::{Failure, Result};
 use super::mount::{self, Manner, Refused};
 use super::mountinfo::{self, Mount};
-use super::mountpoint::{no_table, unmount_command};
+use super::mountpoint::{is_dead, no_table, unmount_command};
 use super::process;
 
 /// Unmounts what is mounted at `given` and returns the report of the process that served it.
@@ -138,9 +138,7 @@ fn unreachable(mount: &Mount, e: &Unreachable) -> Failure {
     let source = mountinfo::shown(&mount.source);
     match e {
         Unreachable::Nobody => {
-            let dead = std::fs::metadata(&mount.point)
-                .is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN));
-            if !dead {
+            if !is_dead(&mount.point) {
                 return Failure::new(
                     format!("the process that serves {point} does not answer"),
                     format!(
