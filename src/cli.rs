@@ -287,9 +287,13 @@ fn log_to_stderr(verbose: u8) {
     builder
         .filter_level(LevelFilter::Warn)
         .filter_module("boltfs", level);
-    if verbose > 1 {
-        builder.filter_module("fuser", level);
-    }
+    // It warns of each kind of request that is answered by its default: nothing for a terminal.
+    let of_fuser = if verbose > 1 {
+        level
+    } else {
+        LevelFilter::Error
+    };
+    builder.filter_module("fuser", of_fuser);
     builder.parse_default_env();
     builder.format(|out, record| match record.level() {
         log::Level::Error => writeln!(out, "boltfs: {}", record.args()),
