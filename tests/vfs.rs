@@ -2,8 +2,10 @@
 
 mod common;
 
-use boltfs::vfs::SetAttr;
-use common::fs::{Fs, bucket, tree, value};
+use boltfs::vfs::{Error, SetAttr, SetXattr};
+use common::build::{Build, paged, plain};
+use common::disk::Fail;
+use common::fs::{Fs, bucket, options, tree, value};
 
 #[test]
 fn a_bucket_that_is_moved_and_then_removed_is_deleted() {
@@ -67,4 +69,125 @@ fn a_set_group_id_directory_hands_its_group_on() {
     );
     assert_eq!((file.gid, file.mode), (77, 0o644));
     assert_eq!((sub.gid, sub.mode), (77, 0o2755));
+}
+
+#[test]
+fn a_listing_of_keys_out_of_order_ends_and_has_each_entry_once() {
+    let mut build = Build::new(512);
+    let leaves = [
+        build.leaf(&[plain(b"a", b"1"), plain(b"b", b"2")]),
+        build.leaf(&[plain(b"m", b"3"), plain(b"z", b"4")]),
+        build.leaf(&[plain(b"o", b"5"), plain(b"c", b"6"), plain(b"q", b"7")]),
+    ];
+    let branch = build.branch(&[(b"a", leaves[0]), (b"m", leaves[1]), (b"o", leaves[2])]);
+    build.root = build.leaf(&[paged(b"bucket", branch)]);
+    let fs = Fs::over(build.file(), options());
+    for name in ["0", "aa", "b", "mm", "n"] {
+        fs.save(&format!("bucket/{name}"), "new").unwrap();
+    }
+    fs.rm("bucket/a").unwrap();
+    let dir = fs.at("bucket").unwrap();
+    for room in [1, 2, 3, 100] {
+        let (mut names, end) = fs.list(dir, room);
+        end.unwrap();
+        names.sort();
+        let expected = ["0", "aa", "b", "c", "m", "mm", "n", "o", "q", "z"];
+        assert_eq!(
+            names,
+            expected.map(|name| name.as_bytes().to_vec()),
+            "room for {room}"
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_is_renamed_while_the_directory_is_read_is_not_met_again() {
+    let content = tree([(
+        "b",
+        bucket([("1", value("")), ("2", value("")), ("3", value(""))]),
+    )]);
+    let fs = Fs::new(&content);
+    for name in ["4", "5", "6"] {
+        fs.create(&format!("b/{name}")).unwrap();
+    }
+    let (dir, mut cookie, mut met) = (fs.at("b").unwrap(), 0, Vec::new());
+    loop {
+        let mut next = None;
+        fs.vfs
+            .readdir(dir, cookie, &mut |entry| {
+                let first = next.is_none();
+                if first {
+                    next = Some((
+                        entry.cookie,
+                        String::from_utf8(entry.name.to_vec()).unwrap(),
+                    ));
+                }
+                first
+            })
+            .unwrap();
+        let Some((behind, name)) = next else { break };
+        cookie = behind;
+        if name != "." && name != ".." {
+            fs.mv(&format!("b/{name}"), &format!("b/{name}.bak"))
+                .unwrap();
+            met.push(name);
+        }
+    }
+    met.sort();
+    assert_eq!(met, ["1", "2", "3", "4", "5", "6"]);
+}
+
+#[test]
+fn a_full_disk_refuses_an_edit_and_changes_nothing() {
+    let content = tree([("b", bucket([("k", value("value")), ("sub", bucket([]))]))]);
+    let fs = Fs::new(&content);
+    fs.keep_journal();
+    fs.save("b/new", "content").unwrap();
+    let (k, new, sub) = (
+        fs.at("b/k").unwrap(),
+        fs.at("b/new").unwrap(),
+        fs.at("b/sub").unwrap(),
+    );
+    let sequence = |text: &[u8]| {
+        let name = b"user.bbolt.sequence";
+        fs.vfs.setxattr(sub, name, text, SetXattr::Any)
+    };
+    let edits: [&dyn Fn() -> Result<(), Error>; 11] = [
+        &|| fs.vfs.write(k, 2, b"...", false),
+        &|| fs.truncate(k, 0).map(drop),
+        &|| fs.truncate(new, 3).map(drop),
+        &|| fs.vfs.write(new, 9, b"more", false),
+        &|| fs.create("b/other").map(drop),
+        &|| fs.mkdir("b/bucket").map(drop),
+        &|| fs.mv("b/k", "b/new"),
+        &|| fs.mv("b/sub", "b/moved"),
+        &|| fs.rm("b/k"),
+        &|| fs.rmdir("b/sub"),
+        &|| sequence(b"7"),
+    ];
+    let journal = fs.journal().unwrap();
+    let pending = fs.pending();
+    assert_eq!(pending, ["added\tb/new\t-\t7\t"]);
+    for (number, edit) in edits.iter().enumerate() {
+        journal.fail(Fail {
+            at: 0,
+            through: 5,
+            errno: 28,
+        });
+        match edit() {
+            Err(Error::Journal(e)) => assert_eq!(e.raw_os_error(), Some(28)),
+            other => panic!("edit {number}: {other:?}"),
+        }
+        journal.reset();
+        assert_eq!(fs.pending(), pending, "edit {number}");
+        assert_eq!(fs.ls("b"), ["k", "new", "sub"], "edit {number}");
+        assert_eq!(
+            (fs.text("b/k"), fs.text("b/new")),
+            ("value".into(), "content".into())
+        );
+        assert_eq!(fs.stat("b/k").unwrap().nlink, 1);
+        assert_eq!(fs.recover().pending(), pending, "edit {number}");
+    }
+    sequence(b"8").unwrap();
+    assert_eq!(fs.recover().pending().len(), 2);
 }

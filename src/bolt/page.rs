@@ -183,6 +183,11 @@ impl<'a> Page<'a> {
         self.overflow
     }
 
+    /// Where the page starts in the file, in bytes.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The bytes of the run.
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes

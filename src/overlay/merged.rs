@@ -168,46 +168,34 @@ impl<'a> Merged<'a> {
         }
     }
 
-    /// The entries of `dir` behind `position`, by key.
+    /// The entries of `dir` behind `position`: first those that the base does not have, the latest
+    /// first, then those of the base, as they are now, in its order.
+    ///
+    /// So an entry that comes while somebody reads the directory, by a rename for instance, is never
+    /// met again further on, and a listing ends whatever is done meanwhile. And the order of the
+    /// base's keys, which damage can have spoilt, does not matter.
     ///
     /// # Errors
     /// What is wrong with the directory's bucket. Damage further in is answered by the listing.
     pub fn list(&self, dir: Ino, position: Position) -> Result<Listing<'a>> {
         let base_dir = self.base.dir(dir)?;
-        let (base, behind): (Option<Cursor<'a>>, Option<Cow<'a, [u8]>>) = match position {
-            Position::Start => (base_dir.map(|d| d.bucket.iter()), None),
+        let (before, base) = match position {
+            Position::Start => (Bound::Unbounded, base_dir.map(|d| d.bucket.iter())),
+            Position::Staged(number) => {
+                (Bound::Excluded(number), base_dir.map(|d| d.bucket.iter()))
+            }
             Position::Base(offset) => {
                 let element = self.base.snapshot().element_at(offset)?;
-                let cursor = base_dir.map(|d| d.bucket.iter_after(&element));
-                (cursor, Some(Cow::Borrowed(element.key)))
-            }
-            Position::Staged(number) => {
-                // A position this old is no listing's any more; starting anew repeats entries but
-                // loses none.
-                let key = self.staged.position(dir, number).cloned();
-                let cursor = base_dir.map(|d| match &key {
-                    Some(key) => d.bucket.iter_from(key),
-                    None => d.bucket.iter(),
-                });
-                (cursor, key.map(|k| Cow::Owned(k.to_vec())))
+                let base = base_dir.map(|d| d.bucket.iter_after(&element));
+                (Bound::Excluded(0), base)
             }
         };
-        let from = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut listing = Listing {
+        Ok(Listing {
             merged: *self,
             dir,
-            base_dir,
-            base,
-            waiting: None,
-            staged: Box::new(self.staged.entries(dir, from)),
-            next_staged: None,
-            skip: match position {
-                Position::Staged(_) => behind.as_deref().map(<[u8]>::to_vec),
-                _ => None,
-            },
-        };
-        listing.next_staged = listing.staged.next();
-        Ok(listing)
+            staged: Box::new(self.staged.latest(dir, before)),
+            base: base_dir.zip(base),
+        })
     }
 }
 
@@ -222,73 +210,33 @@ fn kind_of(element: &Element<'_>) -> Kind {
 /// One entry of a listing.
 pub struct ListEntry<'a> {
     /// The entry's key.
-    pub key: Cow<'a, [u8]>,
+    pub key: &'a [u8],
     /// The node.
     pub found: Found<'a>,
     /// Where the listing stands behind this entry.
     pub position: Position,
 }
 
-/// The entries of a directory, by key.
+/// The entries of a directory.
 pub struct Listing<'a> {
     merged: Merged<'a>,
     dir: Ino,
-    base_dir: Option<BaseDir<'a>>,
-    base: Option<Cursor<'a>>,
-    /// A base element that was read and comes after the next staged entry.
-    waiting: Option<Element<'a>>,
-    staged: Box<dyn Iterator<Item = (&'a Key, Entry)> + 'a>,
-    next_staged: Option<(&'a Key, Entry)>,
-    /// A base element with this key lies before where the listing goes on.
-    skip: Option<Vec<u8>>,
+    staged: Box<dyn Iterator<Item = (u64, &'a Key, Ino)> + 'a>,
+    base: Option<(BaseDir<'a>, Cursor<'a>)>,
 }
 
 impl<'a> Listing<'a> {
-    fn next_base(&mut self) -> Option<Result<Element<'a>>> {
-        if let Some(element) = self.waiting.take() {
-            return Some(Ok(element));
-        }
-        let skip = self.skip.take();
-        match self.base.as_mut()?.next()? {
-            Ok(element) if skip.is_some_and(|key| key == element.key) => self.base.as_mut()?.next(),
-            other => Some(other),
-        }
-    }
-
-    /// The staged entry that the listing stands before.
-    fn take_staged(&mut self) -> Option<Result<ListEntry<'a>>> {
-        let (key, entry) = std::mem::replace(&mut self.next_staged, self.staged.next())?;
-        let Entry::Node { ino, position } = entry else {
-            return None;
-        };
-        let found = match self.merged.node(ino) {
-            Ok(found) => found?,
-            Err(e) => return Some(Err(e)),
-        };
-        let key = Cow::Borrowed(&key[..]);
-        Some(Ok(ListEntry {
-            key,
-            found,
-            position: Position::Staged(position),
-        }))
-    }
-
-    fn of_base(&self, element: Element<'a>) -> Result<Option<ListEntry<'a>>> {
-        let Some(dir) = &self.base_dir else {
-            return Ok(None);
-        };
-        // Not by merging: on a damaged page the elements may be out of order.
+    /// What stands at the key of an element of the base.
+    fn of_base(&self, dir: &BaseDir<'a>, element: Element<'a>) -> Result<Option<ListEntry<'a>>> {
         let found = match self.merged.staged.entry(self.dir, element.key) {
             Some(Entry::Whiteout) => None,
             Some(Entry::Node { ino, .. }) => self.merged.node(ino)?,
             None => Some(self.merged.in_base(dir, element)?),
         };
-        let key = Cow::Borrowed(element.key);
-        let position = Position::Base(element.offset);
         Ok(found.map(|found| ListEntry {
-            key,
+            key: element.key,
             found,
-            position,
+            position: Position::Base(element.offset),
         }))
     }
 }
@@ -297,43 +245,21 @@ impl<'a> Iterator for Listing<'a> {
     type Item = Result<ListEntry<'a>, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        for (number, key, ino) in self.staged.by_ref() {
+            if let Some(found) = self.merged.node(ino).transpose() {
+                return Some(found.map(|found| ListEntry {
+                    key,
+                    found,
+                    position: Position::Staged(number),
+                }));
+            }
+        }
         loop {
-            let base = match self.next_base() {
-                Some(Err(e)) => return Some(Err(e)),
-                Some(Ok(element)) => Some(element),
-                None => None,
-            };
-            let Some((key, _)) = self.next_staged else {
-                match self.of_base(base?) {
-                    Ok(Some(entry)) => return Some(Ok(entry)),
-                    Ok(None) => continue,
-                    Err(e) => return Some(Err(e)),
-                }
-            };
-            let order = base.as_ref().map(|element| element.key.cmp(&key[..]));
-            match (base, order) {
-                // The base element comes first.
-                (Some(element), Some(std::cmp::Ordering::Less)) => match self.of_base(element) {
-                    Ok(Some(entry)) => return Some(Ok(entry)),
-                    Ok(None) => continue,
-                    Err(e) => return Some(Err(e)),
-                },
-                // Both have the key: the staged entry counts, at the base's position.
-                (Some(element), Some(std::cmp::Ordering::Equal)) => {
-                    let staged = self.take_staged();
-                    if let Some(Ok(entry)) = staged {
-                        let position = Position::Base(element.offset);
-                        return Some(Ok(ListEntry { position, ..entry }));
-                    } else if staged.is_some() {
-                        return staged;
-                    }
-                }
-                (base, _) => {
-                    self.waiting = base;
-                    if let Some(entry) = self.take_staged() {
-                        return Some(entry);
-                    }
-                }
+            let (dir, cursor) = self.base.as_mut()?;
+            let (dir, element) = (*dir, cursor.next()?);
+            let entry = element.and_then(|element| self.of_base(&dir, element));
+            if let Some(entry) = entry.transpose() {
+                return Some(entry);
             }
         }
     }

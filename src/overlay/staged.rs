@@ -5,18 +5,13 @@
 //! root, so that everything staged is found by walking down from there.
 
 use super::ino::Ino;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 /// A key, shared between the places that need it.
 pub type Key = Arc<[u8]>;
-
-/// Removed entries of a directory whose positions are still known to listings. A listing passes
-/// on at most some thousand entries at a time, so a position older than this many removals is
-/// not in use any more.
-const GHOSTS: usize = 1 << 16;
 
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,8 +76,9 @@ pub enum Entry {
     Node {
         /// The node.
         ino: Ino,
-        /// A number that no other entry ever had.
-        position: u64,
+        /// A number that grows from entry to entry and that no other ever had; `None` where the
+        /// base has this key too, so that listings have the entry in its place.
+        position: Option<u64>,
     },
 }
 
@@ -90,10 +86,8 @@ pub enum Entry {
 #[derive(Debug, Clone, Default)]
 struct DirChange {
     entries: BTreeMap<Key, Entry>,
-    /// The key of each position given out, for entries that the base does not have.
-    positions: HashMap<u64, Key>,
-    /// Positions of entries that are gone, oldest first.
-    ghosts: VecDeque<u64>,
+    /// The key of each position, for the entries that the base does not have.
+    positions: BTreeMap<u64, Key>,
 }
 
 /// Everything staged.
@@ -198,22 +192,34 @@ impl Staged {
         self.dirs.get(&dir).is_some_and(|d| !d.entries.is_empty())
     }
 
-    /// The key at which the entry with this position stands or stood.
-    pub fn position(&self, dir: Ino, position: u64) -> Option<&Key> {
-        self.dirs.get(&dir)?.positions.get(&position)
+    /// The entries of `dir` that the base does not have, those with positions below `before`, the
+    /// latest first.
+    pub fn latest<'a>(
+        &'a self,
+        dir: Ino,
+        before: Bound<u64>,
+    ) -> impl Iterator<Item = (u64, &'a Key, Ino)> + use<'a> {
+        let dir = self.dirs.get(&dir).into_iter();
+        dir.flat_map(move |dir| {
+            let positions = dir.positions.range((Bound::Unbounded, before)).rev();
+            positions.filter_map(|(&position, key)| match dir.entries.get(key) {
+                Some(&Entry::Node { ino, .. }) => Some((position, key, ino)),
+                _ => None,
+            })
+        })
     }
 
     /// Puts `ino` at `key` of `dir`, in place of what was there. `in_base`: the base has this key
     /// too, so that listings take its position from there.
     pub fn set(&mut self, dir: Ino, key: Key, ino: Ino, in_base: bool) {
         self.version += 1;
-        let position = self.next_serial();
+        let position = (!in_base).then(|| self.next_serial());
         let change = self.dirs.entry(dir).or_default();
-        if !in_base {
+        if let Some(position) = position {
             change.positions.insert(position, key.clone());
         }
         let old = change.entries.insert(key, Entry::Node { ino, position });
-        change.bury(old);
+        change.drop_position(old);
     }
 
     /// Takes away what stands at `key` of `dir`; with `in_base` a whiteout hides the base's.
@@ -225,23 +231,16 @@ impl Staged {
         } else {
             change.entries.remove(key)
         };
-        change.bury(old);
+        change.drop_position(old);
     }
 }
 
 impl DirChange {
-    fn bury(&mut self, old: Option<Entry>) {
-        let Some(Entry::Node { position, .. }) = old else {
-            return;
-        };
-        if !self.positions.contains_key(&position) {
-            return;
-        }
-        self.ghosts.push_back(position);
-        if self.ghosts.len() > GHOSTS
-            && let Some(oldest) = self.ghosts.pop_front()
+    fn drop_position(&mut self, old: Option<Entry>) {
+        if let Some(Entry::Node { position, .. }) = old
+            && let Some(position) = position
         {
-            self.positions.remove(&oldest);
+            self.positions.remove(&position);
         }
     }
 }

@@ -148,7 +148,7 @@ impl Vfs {
                 }
             };
             buffer.clear();
-            name::encode_into(&mut buffer, &entry.key, is_root(dir));
+            name::encode_into(&mut buffer, entry.key, is_root(dir));
             let attr = self.attr(&staged, &entry.found);
             let cookie = cookie(entry.position);
             if !each(DirEntry {

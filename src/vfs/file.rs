@@ -60,7 +60,7 @@ impl Vfs {
         let end = end.ok_or(Error::TooBig)? as usize;
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
-        self.content_mut(&mut staged, ino, usize::MAX)?;
+        self.must_take_content(&mut staged, ino)?;
         self.record(|| {
             let path = self.path(&staged, ino)?;
             Some(Op::Write {
@@ -112,7 +112,7 @@ impl Vfs {
         if size > MAX_FILE {
             return Err(Error::TooBig);
         }
-        self.content_mut(staged, ino, size as usize)?;
+        self.must_take_content(staged, ino)?;
         self.record(|| {
             Some(Op::Resize {
                 path: self.path(staged, ino)?,
@@ -129,6 +129,21 @@ impl Vfs {
         Ok(())
     }
 
+    /// Refuses what is no file or lies where damage keeps an edit from being written. All that can
+    /// fail comes before the journal, and the first change after it.
+    fn must_take_content(&self, staged: &mut Staged, ino: Ino) -> Result<()> {
+        let kind = match staged.node(ino) {
+            Some(node) if node.content.is_some() => return Ok(()),
+            Some(node) => Some(node.kind),
+            None => self.merged(staged).kind(ino)?,
+        };
+        match kind {
+            Some(Kind::File) => self.enter(staged, ino),
+            Some(Kind::Directory) => Err(Error::IsDirectory),
+            None => Err(Error::Stale),
+        }
+    }
+
     /// The content of the file `ino`, for changing it; of a base file that is its value as shown,
     /// of which the first `need` bytes are enough.
     fn content_mut<'a>(
@@ -137,32 +152,19 @@ impl Vfs {
         ino: Ino,
         need: usize,
     ) -> Result<&'a mut Vec<u8>> {
-        let tree = self.merged(staged);
-        let has_content = match tree.staged.node(ino) {
-            Some(node) if node.kind == Kind::Directory => return Err(Error::IsDirectory),
-            Some(node) => node.content.is_some(),
-            None => false,
+        let shown = match (staged.node(ino), self.base.element(ino)?) {
+            (Some(node), _) if node.content.is_some() => Vec::new(),
+            (_, Some(element)) if need > 0 => {
+                let mut shown = text::shown(element.value, self.options.raw).into_owned();
+                shown.truncate(need);
+                shown
+            }
+            _ => Vec::new(),
         };
-        if !has_content {
-            let content = match self.base.element(ino)? {
-                Some(element) if element.is_bucket() => return Err(Error::IsDirectory),
-                Some(_) if need == 0 => Vec::new(),
-                Some(element) => {
-                    let mut shown = text::shown(element.value, self.options.raw).into_owned();
-                    shown.truncate(need);
-                    shown
-                }
-                None if ino.is_staged() => return Err(Error::Stale),
-                None => return Err(Error::IsDirectory),
-            };
-            self.enter(staged, ino)?;
-            staged.node_mut(ino, Kind::File).content = Some(Arc::new(content));
-        }
-        let content = staged
-            .node_mut(ino, Kind::File)
-            .content
-            .get_or_insert_default();
-        Ok(Arc::make_mut(content))
+        let content = &mut staged.node_mut(ino, Kind::File).content;
+        Ok(Arc::make_mut(
+            content.get_or_insert_with(|| Arc::new(shown)),
+        ))
     }
 
     /// Enters the base node `ino`, of which something is about to be staged, in its directory.

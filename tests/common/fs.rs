@@ -1,8 +1,12 @@
 //! The file system without a mount: [`Vfs`] over a database in memory, driven by path as a shell user thinks.
 
-use boltfs::bolt::{CommitError, CommitOptions, Committed, commit, empty_database};
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use boltfs::bolt::{CommitError, CommitOptions, Committed, Disk, Map, commit, empty_database};
+use boltfs::journal::{Origin, Reader};
 use boltfs::overlay::{Ino, Kind};
-use boltfs::vfs::{Attr, Error, Options, RenameMode, Result, SetAttr, Vfs};
+use boltfs::vfs::{Attr, Error, JournalPlace, Options, RenameMode, Result, SetAttr, Vfs};
 
 use super::commits;
 use super::disk::MemDisk;
@@ -20,6 +24,53 @@ pub struct Fs {
     /// What a commit writes to.
     pub disk: MemDisk,
     prior: Option<Committed>,
+    journal: Beside,
+}
+
+/// Where the journal is kept: a file that may be there or not.
+#[derive(Clone, Default)]
+struct Beside(Arc<Mutex<Option<Arc<MemDisk>>>>);
+
+impl JournalPlace for Beside {
+    fn create(&mut self) -> io::Result<Box<dyn Disk>> {
+        let disk = Arc::<MemDisk>::default();
+        *self.0.lock().unwrap() = Some(disk.clone());
+        Ok(Box::new(Shared(disk)))
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        *self.0.lock().unwrap() = None;
+        Ok(())
+    }
+}
+
+/// A disk that is looked at while it is written.
+struct Shared(Arc<MemDisk>);
+
+impl Disk for Shared {
+    fn size(&self) -> io::Result<u64> {
+        self.0.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(buf, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+
+    fn map(&self) -> io::Result<Map> {
+        self.0.map()
+    }
 }
 
 /// A bucket with these entries.
@@ -92,7 +143,33 @@ impl Fs {
             vfs: Vfs::new(disk.snapshot(), options),
             disk,
             prior: None,
+            journal: Beside::default(),
         }
+    }
+
+    /// Keeps a journal from now on.
+    pub fn keep_journal(&self) {
+        self.vfs.keep_journal(Box::new(self.journal.clone()), None);
+    }
+
+    /// The journal, while there is one.
+    pub fn journal(&self) -> Option<Arc<MemDisk>> {
+        self.journal.0.lock().unwrap().clone()
+    }
+
+    /// What a new mount of the database finds after the process was killed now: the edits of the journal, made again.
+    pub fn recover(&self) -> Fs {
+        let recovered = Fs::over(self.disk.bytes(), self.vfs.options().clone());
+        if let Some(journal) = self.journal() {
+            let journal = journal.bytes();
+            let mut reader = Reader::new(&journal).expect("a journal starts with its header");
+            let (meta, raw) = (recovered.vfs.snapshot().meta(), self.vfs.options().raw);
+            assert_eq!(reader.origin(), Origin::of(meta, raw));
+            let made = recovered.vfs.replay(&mut reader);
+            made.unwrap_or_else(|(number, e)| panic!("operation {number} of the journal: {e:?}"));
+            assert_eq!(reader.rest(), 0, "all of the journal was read");
+        }
+        recovered
     }
 
     /// Over a fixture.

@@ -6,7 +6,7 @@ use super::build::{Child, Entry, Item, is_large};
 use super::sink::Sink;
 use crate::bolt::bucket::{BucketRef, inline_page};
 use crate::bolt::error::{Damage, Error, Result};
-use crate::bolt::page::{Element, Page};
+use crate::bolt::page::{Element, HEADER, Page};
 use crate::bolt::pageset::PageSet;
 use crate::bolt::snapshot::{MAX_LEVELS, Snapshot};
 use std::collections::HashSet;
@@ -198,6 +198,21 @@ impl<'a> Transaction<'a> {
     /// The bucket in `element` is gone, with all that is in it but for what was moved elsewhere.
     /// Damage does not keep a bucket from being deleted: what cannot be read stays allocated.
     pub fn free_bucket(&mut self, element: &Element<'a>) {
+        let base = self.base;
+        let root = BucketRef::read(element, 0).and_then(|bucket| base.page(bucket.root));
+        std::thread::scope(|scope| {
+            if let Ok(root) = root
+                && !root.is_leaf()
+            {
+                // Without the thread it only takes longer.
+                let ahead = std::thread::Builder::new();
+                let _ = ahead.spawn_scoped(scope, move || touch_ahead(base, &root));
+            }
+            self.free_tree(element);
+        });
+    }
+
+    fn free_tree(&mut self, element: &Element<'a>) {
         // Pages not visited yet, and values of inline buckets.
         let mut pages = Vec::new();
         let mut buckets = vec![*element];
@@ -211,7 +226,7 @@ impl<'a> Transaction<'a> {
                 if !bucket.is_inline() {
                     pages.push(bucket.root);
                 } else if let Ok(page) = inline_page(on, element.value, element.value_offset) {
-                    self.drop_elements(&page, &mut buckets);
+                    let _ = self.drop_elements(&page, &mut buckets);
                 }
             }
             let Some(pgid) = pages.pop() else {
@@ -224,26 +239,64 @@ impl<'a> Transaction<'a> {
                 self.shared = true;
                 continue;
             }
-            if page.is_leaf() {
-                self.drop_elements(&page, &mut buckets);
+            let used = if page.is_leaf() {
+                self.drop_elements(&page, &mut buckets)
             } else {
-                let children = (0..page.count()).filter_map(|i| page.child(i).ok());
+                let children = (0..page.count()).rev().filter_map(|i| page.child(i).ok());
+                let before = pages.len();
                 pages.extend(children.map(|child| child.pgid));
-            }
-            if let Ok(used) = page.used() {
+                touch(self.base, &pages[before..]);
+                page.used().ok()
+            };
+            if let Some(used) = used {
                 self.free_run(&page, used);
             }
         }
     }
 
-    fn drop_elements(&mut self, page: &Page<'a>, buckets: &mut Vec<Element<'a>>) {
+    /// The elements of a leaf page are gone. Answers how many bytes of it they used, if all of them
+    /// can be read.
+    fn drop_elements(&mut self, page: &Page<'a>, buckets: &mut Vec<Element<'a>>) -> Option<usize> {
+        let start = page.offset();
+        let mut used = Some((HEADER + HEADER * page.count()) as u64);
         for index in 0..page.count() {
-            match page.leaf(index) {
-                Ok(e) if !e.is_bucket() => self.stats.keys_deleted += 1,
-                Ok(e) if !self.moved.contains(&e.offset) => buckets.push(e),
-                _ => {}
+            let Ok(element) = page.leaf(index) else {
+                used = None;
+                continue;
+            };
+            let end = element.value_offset + element.value.len() as u64 - start;
+            used = used.map(|used| used.max(end));
+            if !element.is_bucket() {
+                self.stats.keys_deleted += 1;
+            } else if !self.moved.contains(&element.offset) {
+                buckets.push(element);
             }
         }
+        used.map(|used| used as usize)
+    }
+}
+
+/// Brings the heads of these pages closer, all at once: one after the other, each would be waited for.
+fn touch(base: &Snapshot, pages: &[u64]) {
+    let (map, size) = (base.map(), base.page_size() as u64);
+    let heads = pages
+        .iter()
+        .flat_map(|pgid| [0, 64, 128].map(|at| pgid.saturating_mul(size) | at));
+    let bytes = heads.filter_map(|at| map.get(usize::try_from(at).ok()?));
+    std::hint::black_box(bytes.fold(0, |sum, byte| sum ^ byte));
+}
+
+/// Does so for the second half of a large tree, while somebody walks through the first.
+fn touch_ahead(base: &Snapshot, root: &Page<'_>) {
+    for index in root.count() / 2..root.count() {
+        let Ok(page) = root.child(index).and_then(|child| base.page(child.pgid)) else {
+            continue;
+        };
+        if page.is_leaf() {
+            return; // not large
+        }
+        let children = (0..page.count()).filter_map(|i| Some(page.child(i).ok()?.pgid));
+        touch(base, &children.collect::<Vec<_>>());
     }
 }
 
