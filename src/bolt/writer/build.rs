@@ -82,6 +82,9 @@ pub(super) struct Builder<'a> {
     leaves: Level<Item<'a>>,
     /// Level 1 first: entries for leaf pages.
     branches: Vec<Level<Entry<'a>>>,
+    /// Of each branch level, the page written last: its number and what is on it. It is taken back
+    /// where a lone entry has no other neighbour.
+    written: Vec<Option<(u64, Vec<Entry<'a>>)>>,
     /// The last key that was fed, or the first of the last subtree.
     last: Vec<u8>,
     /// There is a bucket among the elements.
@@ -93,6 +96,7 @@ impl<'a> Builder<'a> {
         Builder {
             leaves: Level::new(page_size),
             branches: Vec::new(),
+            written: Vec::new(),
             last: Vec::new(),
             has_bucket: false,
         }
@@ -226,7 +230,8 @@ impl<'a> Builder<'a> {
         };
         if !old {
             // An old page between them was itself too little, and has been taken in.
-            return Ok(Err(left));
+            let taken = level > 0 && self.take_back(tx, level, above)?;
+            return Ok(if taken { Ok(()) } else { Err(left) });
         }
         let page = match tx.base().page(left) {
             Ok(page) if page.is_leaf() == (above == 1) && tx.may_take_in(&page) => page,
@@ -250,6 +255,45 @@ impl<'a> Builder<'a> {
         }
         self.last = last;
         Ok(Ok(()))
+    }
+
+    /// Takes back the branch page that the last entry at level `above` is for, written in this
+    /// transaction, for the sake of what is pending at `level`. Answers whether it could.
+    fn take_back(&mut self, tx: &mut Transaction<'a>, level: usize, above: usize) -> Result<bool> {
+        let below = above - 1;
+        let last = self.branches[above - 1].last().map(|entry| entry.pgid);
+        let written = below.checked_sub(1).and_then(|l| self.written.get_mut(l));
+        let Some((pgid, entries)) = written
+            .and_then(Option::take)
+            .filter(|(pgid, _)| Some(*pgid) == last)
+        else {
+            return Ok(false);
+        };
+        self.branches[above - 1].pop();
+        tx.take_back(pgid, &entries);
+        // Where the page is of a higher level, its last child is the next one to look at.
+        let pending = if below == level {
+            self.branches[level - 1].take()
+        } else {
+            Vec::new()
+        };
+        for entry in entries.into_iter().chain(pending) {
+            self.entry(tx, below, entry)?;
+        }
+        Ok(true)
+    }
+
+    /// Writes a branch page of `level`, and remembers it.
+    fn write_branch(
+        &mut self,
+        tx: &mut Transaction<'a>,
+        level: usize,
+        entries: Vec<Entry<'a>>,
+    ) -> Result<Entry<'a>> {
+        let entry = tx.write_branch(&entries)?;
+        self.written.resize_with(self.branches.len(), || None);
+        self.written[level - 1] = Some((entry.pgid, entries));
+        Ok(entry)
     }
 
     /// As [`absorb_left`](Self::absorb_left) for a lone entry, which no branch page may have: bbolt
@@ -306,7 +350,7 @@ impl<'a> Builder<'a> {
                 }
             } else {
                 match self.branches[level - 1].cut() {
-                    Some(entries) => tx.write_branch(entries)?,
+                    Some(entries) => self.write_branch(tx, level, entries)?,
                     None => return Ok(()),
                 }
             };
@@ -323,7 +367,7 @@ impl<'a> Builder<'a> {
             }
         } else {
             for entries in self.branches[level - 1].flush() {
-                written.push(tx.write_branch(entries)?);
+                written.push(self.write_branch(tx, level, entries)?);
             }
         }
         for entry in written {

@@ -155,7 +155,7 @@ impl<'d> Sink<'d> {
 
     /// Writes a branch page.
     pub fn branch(&mut self, entries: &[Entry<'_>]) -> Result<u64> {
-        let size = HEADER + entries.iter().map(Piece::size).sum::<usize>();
+        let size = branch_size(entries);
         let id = self.header(BRANCH, entries.len(), size)?;
         let mut pos = HEADER * entries.len();
         for entry in entries {
@@ -171,6 +171,12 @@ impl<'d> Sink<'d> {
         }
         self.end(size)?;
         Ok(id)
+    }
+
+    /// A run of `size` bytes that was written is not needed after all. It is not used again here.
+    pub fn take_back(&mut self, pgid: u64, size: usize) {
+        let pages = size.div_ceil(self.page_size) as u64;
+        self.written.remove_run(pgid, pages);
     }
 
     /// Writes a freelist of the pages in `free`, but for those it is itself written to.
@@ -201,6 +207,11 @@ impl<'d> Sink<'d> {
         }
         Ok(id)
     }
+}
+
+/// Bytes of a branch page with these entries.
+pub(super) fn branch_size(entries: &[Entry<'_>]) -> usize {
+    HEADER + entries.iter().map(Piece::size).sum::<usize>()
 }
 
 /// The element headers of a leaf page, data packed behind them in order.

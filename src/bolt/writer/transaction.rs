@@ -3,7 +3,7 @@
 
 use super::Stats;
 use super::build::{Child, Entry, Item, is_large};
-use super::sink::Sink;
+use super::sink::{Sink, branch_size};
 use crate::bolt::bucket::{BucketRef, inline_page};
 use crate::bolt::error::{Damage, Error, Result};
 use crate::bolt::page::{Element, HEADER, Page};
@@ -84,14 +84,19 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes a branch page; answers its entry for the page above.
-    pub fn write_branch(&mut self, entries: Vec<Entry<'a>>) -> Result<Entry<'a>> {
-        let pgid = self.sink.branch(&entries)?;
-        let first = entries.into_iter().next();
+    pub fn write_branch(&mut self, entries: &[Entry<'a>]) -> Result<Entry<'a>> {
+        let pgid = self.sink.branch(entries)?;
+        let first = entries.first();
         Ok(Entry {
-            key: first.map(|entry| entry.key).unwrap_or_default(),
+            key: first.map(|entry| entry.key.clone()).unwrap_or_default(),
             pgid,
             old: false,
         })
+    }
+
+    /// The new tree does without a branch page that was written for it. Its pages are free.
+    pub fn take_back(&mut self, pgid: u64, entries: &[Entry<'a>]) {
+        self.sink.take_back(pgid, branch_size(entries));
     }
 
     /// Child `index` of a branch page, with the first key that is really there.
