@@ -14,6 +14,8 @@
 //	oracle edit FILE SCRIPT          SCRIPT: JSON, a list of transactions, each a list of edits
 //	oracle bench-commit FILE SCRIPT  the same, and how long it took
 //	oracle create FILE SPEC          SPEC: JSON, a seeded bulk database (see bulk.go)
+//	oracle bench-update FILE SPEC    SPEC: JSON, one large transaction (see bench.go)
+//	oracle bench-check FILE          Tx.Check alone
 //
 // A panic of bbolt is an answer like any other: its text is reported and the process ends, because the library's state is
 // worth nothing after it. Tx.Check panics in a goroutine of its own, which nobody can recover: then the process dies
@@ -33,13 +35,14 @@ import (
 
 // request is one line of `serve`. Op selects the operation; the other fields are its arguments.
 type request struct {
-	Op      string   `json:"op"`
-	File    string   `json:"file"`
-	Hash    bool     `json:"hash"`   // dump: length and SHA-256 in place of the values
-	Mode    string   `json:"mode"`   // check: "ro" (default) or "rw-copy"
-	Script  [][]edit `json:"script"` // edit, bench-commit: transactions
-	Bulk    *bulk    `json:"bulk"`   // create
-	Options options  `json:"options"`
+	Op        string     `json:"op"`
+	File      string     `json:"file"`
+	Hash      bool       `json:"hash"`      // dump: length and SHA-256 in place of the values
+	Mode      string     `json:"mode"`      // check: "ro" (default) or "rw-copy"
+	Script    [][]edit   `json:"script"`    // edit, bench-commit: transactions
+	Bulk      *bulk      `json:"bulk"`      // create
+	Benchmark *benchmark `json:"benchmark"` // bench-update
+	Options   options    `json:"options"`
 }
 
 // options of bbolt that the tests vary.
@@ -157,6 +160,10 @@ func handle(req request) (a answer) {
 		result, err = runScript(req)
 	case "create":
 		result, err = create(req)
+	case "bench-update":
+		result, err = benchUpdate(req)
+	case "bench-check":
+		result, err = benchCheck(req)
 	default:
 		err = fmt.Errorf("unknown operation %q", req.Op)
 	}
@@ -169,7 +176,7 @@ func handle(req request) (a answer) {
 // fromArguments builds the request of a shell command line.
 func fromArguments(args []string) (request, error) {
 	if len(args) < 2 {
-		return request{}, fmt.Errorf("usage: oracle serve | oracle dump|check|pages|stats|edit|bench-commit|create FILE [ARGUMENT]")
+		return request{}, fmt.Errorf("usage: oracle serve | oracle dump|check|pages|stats|edit|bench-commit|create|bench-update|bench-check FILE [ARGUMENT]")
 	}
 	req := request{Op: args[0], File: args[1]}
 	argument := ""
@@ -187,6 +194,9 @@ func fromArguments(args []string) (request, error) {
 	case "create":
 		req.Bulk = &bulk{}
 		target = req.Bulk
+	case "bench-update":
+		req.Benchmark = &benchmark{}
+		target = req.Benchmark
 	}
 	if target != nil {
 		text, err := os.ReadFile(argument)
