@@ -9,8 +9,12 @@
 //! header   0 magic (16 bytes) | 16 u32 flags | 20 u32 0 | 24 u64 txid | 32 u64 checksum of the meta
 //!          40 u32 crc32 of the 40 bytes before it | 44 u32 0
 //! record   0 u32 length of the payload | 4 u32 crc32 of the payload | 8 payload
-//! payload  u8 operation, then numbers (LEB128), strings (length, bytes) and paths (count, strings)
+//! payload  u8 operation, then numbers (LEB128) and places (number of a directory, length, key)
 //! ```
+//!
+//! A directory gets a number by a record of its own before the first operation in it, the root is
+//! number 0. The number stays with the directory when it is moved, and a deep tree costs no long
+//! paths.
 //!
 //! All fixed numbers are little-endian. The header names the committed state that the operations
 //! start from. A record that is cut short or does not match its checksum ends the journal: it was
@@ -28,45 +32,61 @@ const TOGETHER: usize = 32 << 10;
 /// Header flag: values were shown as stored.
 const RAW: u32 = 1;
 
-/// Keys from the root down.
-pub type Path<'a> = Vec<Cow<'a, [u8]>>;
+/// A key of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The directory's number in this journal.
+    pub dir: u64,
+    /// The key in it.
+    pub key: Cow<'a, [u8]>,
+}
 
-/// One operation. Paths are those at the moment of the operation.
+/// The number of the root directory.
+pub const ROOT: u64 = 0;
+
+/// One operation. Places are those at the moment of the operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op<'a> {
+    /// The directory at this place has this number from here on.
+    Directory {
+        /// Where.
+        at: Place<'a>,
+        /// Its number, which no other has.
+        number: u64,
+    },
     /// An empty file was made.
     Create {
         /// Where.
-        path: Path<'a>,
+        at: Place<'a>,
     },
     /// An empty directory was made.
     Mkdir {
         /// Where.
-        path: Path<'a>,
+        at: Place<'a>,
     },
     /// A file was removed.
     Unlink {
         /// Which.
-        path: Path<'a>,
+        at: Place<'a>,
     },
     /// An empty directory was removed.
     Rmdir {
         /// Which.
-        path: Path<'a>,
+        at: Place<'a>,
     },
     /// A node got another name.
     Rename {
         /// The old one.
-        from: Path<'a>,
+        from: Place<'a>,
         /// The new one.
-        to: Path<'a>,
+        to: Place<'a>,
         /// The two changed places.
         exchange: bool,
     },
     /// Bytes were written to a file.
     Write {
         /// Which.
-        path: Path<'a>,
+        at: Place<'a>,
         /// Where, in bytes.
         offset: u64,
         /// What.
@@ -75,14 +95,14 @@ pub enum Op<'a> {
     /// A file was cut or extended.
     Resize {
         /// Which.
-        path: Path<'a>,
+        at: Place<'a>,
         /// Its new length in bytes.
         size: u64,
     },
     /// A bucket got a sequence number.
     Sequence {
         /// Which.
-        path: Path<'a>,
+        at: Place<'a>,
         /// The number.
         sequence: u64,
     },
@@ -233,26 +253,25 @@ impl Journal {
 
 /// Appends the payload of `op` to `out`, but for the data of a write, which it answers.
 fn encode<'a>(op: &'a Op<'_>, out: &mut Vec<u8>) -> &'a [u8] {
-    let (code, paths, numbers): (u8, [Option<&Path<'_>>; 2], [Option<u64>; 2]) = match op {
-        Op::Create { path } => (1, [Some(path), None], [None; 2]),
-        Op::Mkdir { path } => (2, [Some(path), None], [None; 2]),
-        Op::Unlink { path } => (3, [Some(path), None], [None; 2]),
-        Op::Rmdir { path } => (4, [Some(path), None], [None; 2]),
+    let (code, places, numbers): (u8, [Option<&Place<'_>>; 2], [Option<u64>; 2]) = match op {
+        Op::Directory { at, number } => (0, [Some(at), None], [Some(*number), None]),
+        Op::Create { at } => (1, [Some(at), None], [None; 2]),
+        Op::Mkdir { at } => (2, [Some(at), None], [None; 2]),
+        Op::Unlink { at } => (3, [Some(at), None], [None; 2]),
+        Op::Rmdir { at } => (4, [Some(at), None], [None; 2]),
         Op::Rename { from, to, exchange } => {
             (5, [Some(from), Some(to)], [Some((*exchange).into()), None])
         }
-        Op::Write { path, offset, .. } => (6, [Some(path), None], [Some(*offset), None]),
-        Op::Resize { path, size } => (7, [Some(path), None], [Some(*size), None]),
-        Op::Sequence { path, sequence } => (8, [Some(path), None], [Some(*sequence), None]),
+        Op::Write { at, offset, .. } => (6, [Some(at), None], [Some(*offset), None]),
+        Op::Resize { at, size } => (7, [Some(at), None], [Some(*size), None]),
+        Op::Sequence { at, sequence } => (8, [Some(at), None], [Some(*sequence), None]),
         Op::Commit { txid, checksum } => (9, [None; 2], [Some(*txid), Some(*checksum)]),
     };
     out.push(code);
-    for path in paths.into_iter().flatten() {
-        put_number(out, path.len() as u64);
-        for key in path {
-            put_number(out, key.len() as u64);
-            out.extend_from_slice(key);
-        }
+    for place in places.into_iter().flatten() {
+        put_number(out, place.dir);
+        put_number(out, place.key.len() as u64);
+        out.extend_from_slice(&place.key);
     }
     numbers
         .into_iter()
@@ -330,12 +349,16 @@ impl<'a> Payload<'a> {
         let (&code, rest) = self.0.split_first()?;
         self.0 = rest;
         let op = match code {
-            1 => Op::Create { path: self.path()? },
-            2 => Op::Mkdir { path: self.path()? },
-            3 => Op::Unlink { path: self.path()? },
-            4 => Op::Rmdir { path: self.path()? },
+            0 => Op::Directory {
+                at: self.place()?,
+                number: self.number()?,
+            },
+            1 => Op::Create { at: self.place()? },
+            2 => Op::Mkdir { at: self.place()? },
+            3 => Op::Unlink { at: self.place()? },
+            4 => Op::Rmdir { at: self.place()? },
             5 => {
-                let (from, to) = (self.path()?, self.path()?);
+                let (from, to) = (self.place()?, self.place()?);
                 let exchange = match self.number()? {
                     0 => false,
                     1 => true,
@@ -344,16 +367,16 @@ impl<'a> Payload<'a> {
                 Op::Rename { from, to, exchange }
             }
             6 => {
-                let (path, offset) = (self.path()?, self.number()?);
+                let (at, offset) = (self.place()?, self.number()?);
                 let data = Cow::Borrowed(std::mem::take(&mut self.0));
-                Op::Write { path, offset, data }
+                Op::Write { at, offset, data }
             }
             7 => Op::Resize {
-                path: self.path()?,
+                at: self.place()?,
                 size: self.number()?,
             },
             8 => Op::Sequence {
-                path: self.path()?,
+                at: self.place()?,
                 sequence: self.number()?,
             },
             9 => Op::Commit {
@@ -379,211 +402,17 @@ impl<'a> Payload<'a> {
         None
     }
 
-    fn path(&mut self) -> Option<Path<'a>> {
-        let count = usize::try_from(self.number()?).ok()?;
-        // Each key takes two bytes at least: a false count cannot make this large.
-        if count > self.0.len() / 2 {
-            return None;
-        }
-        let mut path = Vec::with_capacity(count);
-        for _ in 0..count {
-            let len = usize::try_from(self.number()?).ok()?;
-            let (key, rest) = self.0.split_at_checked(len).filter(|_| len > 0)?;
-            self.0 = rest;
-            path.push(Cow::Borrowed(key));
-        }
-        Some(path)
+    fn place(&mut self) -> Option<Place<'a>> {
+        let dir = self.number()?;
+        let len = usize::try_from(self.number()?).ok()?;
+        let (key, rest) = self.0.split_at_checked(len).filter(|_| len > 0)?;
+        self.0 = rest;
+        Some(Place {
+            dir,
+            key: Cow::Borrowed(key),
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::bolt::Map;
-    use parking_lot::Mutex;
-    use std::sync::Arc;
-
-    /// A disk in memory that refuses to grow past a limit.
-    #[derive(Clone)]
-    struct Memory(Arc<Mutex<Vec<u8>>>, usize);
-
-    impl Disk for Memory {
-        fn size(&self) -> io::Result<u64> {
-            Ok(self.0.lock().len() as u64)
-        }
-        fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-        fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-            let (mut bytes, offset) = (self.0.lock(), offset as usize);
-            if offset >= self.1 {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            let end = (offset + buf.len()).min(self.1);
-            let len = bytes.len().max(end);
-            bytes.resize(len, 0);
-            bytes[offset..end].copy_from_slice(&buf[..end - offset]);
-            if end == self.1 {
-                Err(io::ErrorKind::StorageFull.into())
-            } else {
-                Ok(())
-            }
-        }
-        fn set_len(&self, len: u64) -> io::Result<()> {
-            self.0.lock().resize(len as usize, 0);
-            Ok(())
-        }
-        fn sync(&self) -> io::Result<()> {
-            Ok(())
-        }
-        fn map(&self) -> io::Result<Map> {
-            Ok(self.0.lock().clone().into())
-        }
-    }
-
-    fn path(keys: &[&'static str]) -> Path<'static> {
-        keys.iter()
-            .map(|key| Cow::Borrowed(key.as_bytes()))
-            .collect()
-    }
-
-    fn ops() -> Vec<Op<'static>> {
-        let path = || path(&["members", "8e9e05c52164694d"]);
-        let write = |len| Op::Write {
-            path: path(),
-            offset: 1 << 40,
-            data: vec![7; len].into(),
-        };
-        vec![
-            Op::Create { path: path() },
-            Op::Mkdir { path: path() },
-            Op::Unlink { path: path() },
-            Op::Rmdir { path: path() },
-            Op::Rename {
-                from: path(),
-                to: Path::new(),
-                exchange: false,
-            },
-            Op::Rename {
-                from: path(),
-                to: path(),
-                exchange: true,
-            },
-            write(0),
-            write(5),
-            write(TOGETHER + 1),
-            Op::Resize {
-                path: path(),
-                size: 0,
-            },
-            Op::Sequence {
-                path: path(),
-                sequence: u64::MAX,
-            },
-            Op::Commit {
-                txid: 3,
-                checksum: u64::MAX,
-            },
-        ]
-    }
-
-    const ORIGIN: Origin = Origin {
-        txid: 9,
-        checksum: 0x1234_5678_9abc_def0,
-        raw: true,
-    };
-
-    fn written() -> Vec<u8> {
-        let memory = Memory(Arc::default(), usize::MAX);
-        let mut journal = Journal::start(Box::new(memory.clone()), ORIGIN).unwrap();
-        ops().iter().for_each(|op| journal.append(op).unwrap());
-        let bytes = memory.0.lock().clone();
-        assert_eq!(bytes.len() as u64, journal.len);
-        bytes
-    }
-
-    #[test]
-    fn what_is_appended_is_read_back() {
-        let bytes = written();
-        let mut reader = Reader::new(&bytes).unwrap();
-        assert_eq!(reader.origin(), ORIGIN);
-        assert_eq!(reader.by_ref().collect::<Vec<_>>(), ops());
-        assert_eq!((reader.valid_len(), reader.rest()), (bytes.len() as u64, 0));
-    }
-
-    #[test]
-    fn a_journal_cut_anywhere_loses_only_the_record_that_is_cut() {
-        let bytes = written();
-        let mut ends = vec![];
-        let mut reader = Reader::new(&bytes).unwrap();
-        while reader.next().is_some() {
-            ends.push(reader.valid_len() as usize);
-        }
-        for len in (0..ends[7] + 20).chain([bytes.len() - 1]) {
-            let whole = ends.iter().filter(|&&end| end <= len).count();
-            match Reader::new(&bytes[..len]) {
-                None => assert!(len < HEADER),
-                Some(reader) => assert_eq!(reader.collect::<Vec<_>>(), ops()[..whole]),
-            }
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_ends_the_journal_before_its_record() {
-        let bytes = written();
-        let mut first = Reader::new(&bytes).unwrap();
-        first.next();
-        let first_end = first.valid_len() as usize;
-        for bit in 0..first_end * 8 {
-            let mut bytes = bytes.clone();
-            bytes[bit / 8] ^= 1 << (bit % 8);
-            let unused = (44..48).contains(&(bit / 8));
-            match Reader::new(&bytes) {
-                None => assert!(bit / 8 < 44),
-                Some(reader) => assert_eq!(reader.count(), if unused { ops().len() } else { 0 }),
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_disk_leaves_whole_records() {
-        let len = written().len();
-        for limit in HEADER + 1..1024.min(len) {
-            let memory = Memory(Arc::default(), limit);
-            let mut journal = Journal::start(Box::new(memory.clone()), ORIGIN).unwrap();
-            let done = ops()
-                .iter()
-                .take_while(|op| journal.append(op).is_ok())
-                .count();
-            assert!(done < ops().len());
-            let bytes = memory.0.lock().clone();
-            assert_eq!(
-                bytes.len() as u64,
-                journal.len,
-                "a part of a record was left"
-            );
-            assert_eq!(
-                Reader::new(&bytes).unwrap().collect::<Vec<_>>(),
-                ops()[..done]
-            );
-        }
-    }
-
-    #[test]
-    fn hostile_payloads_are_refused() {
-        for payload in [
-            &b""[..],
-            b"\x00",
-            b"\x0a",
-            b"\x01",
-            b"\x01\xff\xff\xff\xff\x0f",
-            b"\x01\x01\x00",
-            b"\x01\x01\x02a",
-            b"\x01\x01\x01ab",
-            b"\x07\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02",
-            b"\x05\x00\x00\x02",
-        ] {
-            assert_eq!(Payload(payload).op(), None, "{payload:?}");
-        }
-    }
-}
+mod tests;

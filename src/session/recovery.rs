@@ -1,6 +1,7 @@
 //! The journal that an earlier mount left behind: whether its edits are in the database already,
 //! can be made pending again, or do not fit it any more.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 use super::failure::{Failure, Result};
 use super::store::Store;
 use crate::bolt::{DbFile, Disk, Map, Metas, Snapshot};
-use crate::journal::{Journal, Op, Origin, Reader};
-use crate::vfs::JournalPlace;
+use crate::journal::{Journal, Op, Origin, Place, Reader};
+use crate::vfs::{JournalPlace, Resumed};
 use crate::view::name;
 
 /// What to do with the edits of an earlier mount.
@@ -145,6 +146,7 @@ fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> State<'a> {
                 return State::Committed(txid);
             }
             Op::Commit { .. } => {}
+            Op::Directory { .. } => {}
             _ => edits += 1,
         }
     }
@@ -220,7 +222,7 @@ fn changed(path: &Path, store: &Store, origin: Origin) -> Failure {
     )
 }
 
-fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> Result<Journal> {
+fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> Result<Resumed> {
     let (vfs, journal) = (store.vfs(), path.display());
     if reader.origin().raw != vfs.options().raw {
         let (with, without) = if reader.origin().raw {
@@ -233,7 +235,7 @@ fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> 
             format!("{without} --raw to recover them; --discard drops them."),
         ));
     }
-    let count = vfs.replay(&mut reader).map_err(|(number, e)| {
+    let replayed = vfs.replay(&mut reader).map_err(|(number, e)| {
         Failure::new(
             format!("operation {number} of {journal} cannot be made again: {e}"),
             format!(
@@ -243,8 +245,7 @@ fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> 
         )
     })?;
     let cannot = |e: io::Error| Failure::new(format!("cannot go on with {journal}: {e}"), "");
-    let lost = reader.rest();
-    let resumed = Journal::resume(Box::new(file), reader.valid_len()).map_err(cannot)?;
+    let (lost, valid) = (reader.rest(), reader.valid_len());
     if lost > 0 {
         log::warn!(
             "the last {lost} bytes of {journal} were not complete: one operation was under way"
@@ -254,10 +255,12 @@ fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> 
         .pending_count()
         .map_err(|e| Failure::new(e.to_string(), ""))?;
     log::warn!(
-        "recovered {count} operations of an earlier mount: {changes} changes are pending, see \
-         .boltfs/pending in the mount"
+        "recovered {} operations of an earlier mount: {changes} changes are pending, see \
+         .boltfs/pending in the mount",
+        replayed.count
     );
-    Ok(resumed)
+    let journal = Journal::resume(Box::new(file), valid).map_err(cannot)?;
+    Ok(Resumed { journal, replayed })
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -328,7 +331,8 @@ fn ask(path: &Path, bytes: &[u8]) -> Result<Unfinished> {
 fn summary(bytes: &[u8]) -> String {
     const SHOWN: usize = 5;
     let all = Reader::new(bytes).into_iter().flatten();
-    let lines: Vec<String> = all.filter_map(|op| describe(&op)).collect();
+    let mut words = Words::default();
+    let lines: Vec<String> = all.filter_map(|op| words.say(&op)).collect();
     let last = &lines[lines.len().saturating_sub(SHOWN)..];
     let more = if last.len() < lines.len() {
         "…; "
@@ -343,37 +347,66 @@ fn summary(bytes: &[u8]) -> String {
     format!("{edits} of an earlier mount ({more}{})", last.join("; "))
 }
 
-/// One operation in words; nothing for a note that is no edit.
-fn describe(op: &Op<'_>) -> Option<String> {
-    let path = |path: &[std::borrow::Cow<'_, [u8]>]| name::path(path.iter().map(|key| &key[..]));
-    Some(match op {
-        Op::Create { path: p } => format!("create {}", path(p)),
-        Op::Mkdir { path: p } => format!("mkdir {}/", path(p)),
-        Op::Unlink { path: p } => format!("unlink {}", path(p)),
-        Op::Rmdir { path: p } => format!("rmdir {}/", path(p)),
-        Op::Rename {
-            from,
-            to,
-            exchange: false,
-        } => format!("rename {} to {}", path(from), path(to)),
-        Op::Rename {
-            from,
-            to,
-            exchange: true,
-        } => {
-            format!("exchange {} and {}", path(from), path(to))
+/// Says operations in words, in the order in which they are in the journal.
+#[derive(Default)]
+struct Words {
+    /// The path of each directory that has a number.
+    dirs: HashMap<u64, Vec<Vec<u8>>>,
+}
+
+impl Words {
+    fn keys(&self, place: &Place<'_>) -> Vec<Vec<u8>> {
+        let mut keys = self.dirs.get(&place.dir).cloned().unwrap_or_default();
+        keys.push(place.key.to_vec());
+        keys
+    }
+
+    fn path(&self, place: &Place<'_>) -> String {
+        name::path(self.keys(place).iter().map(|key| &key[..]))
+    }
+
+    /// One operation in words; nothing for a note that is no edit.
+    fn say(&mut self, op: &Op<'_>) -> Option<String> {
+        Some(match op {
+            Op::Directory { at, number } => {
+                self.dirs.insert(*number, self.keys(at));
+                return None;
+            }
+            Op::Create { at } => format!("create {}", self.path(at)),
+            Op::Mkdir { at } => format!("mkdir {}/", self.path(at)),
+            Op::Unlink { at } => format!("unlink {}", self.path(at)),
+            Op::Rmdir { at } => format!("rmdir {}/", self.path(at)),
+            Op::Rename { from, to, exchange } => {
+                let (a, b) = (self.path(from), self.path(to));
+                self.moved(from, to, *exchange);
+                if *exchange {
+                    format!("exchange {a} and {b}")
+                } else {
+                    format!("rename {a} to {b}")
+                }
+            }
+            Op::Write { at, offset, data } => {
+                format!("write {}: {} bytes at {offset}", self.path(at), data.len())
+            }
+            Op::Resize { at, size } => format!("truncate {} to {size} bytes", self.path(at)),
+            Op::Sequence { at, sequence } => {
+                format!("sequence of {}/ is {sequence}", self.path(at))
+            }
+            Op::Commit { .. } => return None,
+        })
+    }
+
+    /// A directory keeps its number when it, or one above it, gets another name.
+    fn moved(&mut self, from: &Place<'_>, to: &Place<'_>, exchange: bool) {
+        let (from, to) = (self.keys(from), self.keys(to));
+        for path in self.dirs.values_mut() {
+            if let Some(rest) = path.strip_prefix(&from[..]) {
+                *path = [&to, rest].concat();
+            } else if let Some(rest) = path.strip_prefix(&to[..]).filter(|_| exchange) {
+                *path = [&from, rest].concat();
+            }
         }
-        Op::Write {
-            path: p,
-            offset,
-            data,
-        } => {
-            format!("write {}: {} bytes at {offset}", path(p), data.len())
-        }
-        Op::Resize { path: p, size } => format!("truncate {} to {size} bytes", path(p)),
-        Op::Sequence { path: p, sequence } => format!("sequence of {}/ is {sequence}", path(p)),
-        Op::Commit { .. } => return None,
-    })
+    }
 }
 
 /// Prints the operations of the journal at `path`, one a line, with the start of what was written.
@@ -392,11 +425,12 @@ pub fn show(path: &Path) -> Result<u8> {
         ));
     };
     let mut out = io::stdout().lock();
+    let mut words = Words::default();
     let origin = reader.origin();
     let shown = if origin.raw { ", values as stored" } else { "" };
     writeln!(out, "edits of transaction {}{shown}:", origin.txid).map_err(cannot)?;
     for op in reader.by_ref() {
-        if let Some(line) = describe(&op) {
+        if let Some(line) = words.say(&op) {
             writeln!(out, "{line}").map_err(cannot)?;
         }
         if let Op::Write { data, .. } = &op {

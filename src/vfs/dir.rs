@@ -223,11 +223,11 @@ impl Vfs {
         }
         let below = self.below_for_edit(&staged, dir, &key)?;
         self.touch_up(&mut staged, dir)?;
-        self.record(|| {
-            let path = self.path_in(&staged, dir, &key)?;
+        self.record(&staged, |names| {
+            let at = names.entry(dir, &key)?;
             Some(match kind {
-                Kind::File => Op::Create { path },
-                Kind::Directory => Op::Mkdir { path },
+                Kind::File => Op::Create { at },
+                Kind::Directory => Op::Mkdir { at },
             })
         })?;
         let now = SystemTime::now();
@@ -336,11 +336,11 @@ impl Vfs {
     ) -> Result<()> {
         let below = self.below_for_edit(staged, dir, key)?;
         self.touch_up(staged, dir)?;
-        self.record(|| {
-            let path = self.path_in(staged, dir, key)?;
+        self.record(staged, |names| {
+            let at = names.entry(dir, key)?;
             Some(match kind {
-                Kind::File => Op::Unlink { path },
-                Kind::Directory => Op::Rmdir { path },
+                Kind::File => Op::Unlink { at },
+                Kind::Directory => Op::Rmdir { at },
             })
         })?;
         staged.clear(dir, key, below);

@@ -61,10 +61,10 @@ impl Vfs {
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
         self.must_take_content(&mut staged, ino)?;
-        self.record(|| {
-            let path = self.path(&staged, ino)?;
+        self.record(&staged, |names| {
+            let at = names.node(ino)?;
             Some(Op::Write {
-                path,
+                at,
                 offset,
                 data: Cow::Borrowed(data),
             })
@@ -113,9 +113,9 @@ impl Vfs {
             return Err(Error::TooBig);
         }
         self.must_take_content(staged, ino)?;
-        self.record(|| {
+        self.record(staged, |names| {
             Some(Op::Resize {
-                path: self.path(staged, ino)?,
+                at: names.node(ino)?,
                 size,
             })
         })?;

@@ -2,10 +2,11 @@
 
 use super::{Error, RenameMode, Result, Vfs};
 use crate::bolt::{self, Disk, Meta};
-use crate::journal::{Journal, Op, Origin, Path, Reader};
-use crate::overlay::{Ino, Staged};
+use crate::journal::{self, Journal, Op, Origin, Place, Reader};
+use crate::overlay::{Ino, Merged, Staged};
 use crate::view::name;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 
 /// Where the journal of a mount lies. It is there only while something is staged.
@@ -29,27 +30,109 @@ pub(super) struct Journaled {
     place: Option<Box<dyn JournalPlace>>,
     journal: Option<Journal>,
     origin: Option<Origin>,
+    /// The number that each directory has in the journal.
+    dirs: HashMap<Ino, u64>,
+}
+
+/// A journal whose operations were made again, to be gone on with.
+pub struct Resumed {
+    /// The journal, behind its last operation.
+    pub journal: Journal,
+    /// What [`Vfs::replay`] answered.
+    pub replayed: Replayed,
+}
+
+/// The operations of a journal were made again.
+pub struct Replayed {
+    /// How many there were.
+    pub count: u64,
+    dirs: HashMap<u64, Ino>,
+}
+
+/// Finds what an operation is to be called in the journal.
+pub(super) struct Names<'a, 'd> {
+    tree: Merged<'a>,
+    dirs: &'d HashMap<Ino, u64>,
+    /// Directories that have no number yet, each after the one it is in.
+    new: Vec<(Ino, Op<'a>)>,
+}
+
+impl<'a> Names<'a, '_> {
+    /// The place of `key` in `dir`; `None` for a directory that was removed.
+    pub fn entry(&mut self, dir: Ino, key: &'a [u8]) -> Option<Place<'a>> {
+        Some(Place {
+            dir: self.number(dir)?,
+            key: Cow::Borrowed(key),
+        })
+    }
+
+    /// The place of `ino`; `None` for a node that was unlinked.
+    pub fn node(&mut self, ino: Ino) -> Option<Place<'a>> {
+        let (dir, key) = self.tree.place(ino).filter(|_| self.tree.is_linked(ino))?;
+        Some(Place {
+            dir: self.number(dir)?,
+            key,
+        })
+    }
+
+    fn number(&mut self, dir: Ino) -> Option<u64> {
+        let known = self.dirs.len() as u64;
+        let mut missing = Vec::new();
+        let mut at = dir;
+        let mut number = loop {
+            if at == Ino::ROOT {
+                break journal::ROOT;
+            }
+            if let Some(&number) = self.dirs.get(&at) {
+                break number;
+            }
+            if let Some(index) = self.new.iter().position(|(ino, _)| *ino == at) {
+                break known + 1 + index as u64;
+            }
+            let (parent, key) = self.tree.place(at)?;
+            missing.push((at, key));
+            at = parent;
+        };
+        for (ino, key) in missing.into_iter().rev() {
+            let at = Place { dir: number, key };
+            number = known + 1 + self.new.len() as u64;
+            self.new.push((ino, Op::Directory { at, number }));
+        }
+        Some(number)
+    }
 }
 
 impl Vfs {
-    /// Keeps a journal at `place` from now on; `resumed` is one whose operations were
-    /// [replayed](Self::replay).
-    pub fn keep_journal(&self, place: Box<dyn JournalPlace>, resumed: Option<Journal>) {
+    /// Keeps a journal at `place` from now on.
+    pub fn keep_journal(&self, place: Box<dyn JournalPlace>, resumed: Option<Resumed>) {
         let origin = Some(Origin::of(self.snapshot().meta(), self.options.raw));
-        *self.journal.lock() = Journaled {
+        let mut journaled = Journaled {
             place: Some(place),
-            journal: resumed,
             origin,
+            ..Journaled::default()
         };
+        if let Some(Resumed { journal, replayed }) = resumed {
+            journaled.journal = Some(journal);
+            journaled.dirs = replayed
+                .dirs
+                .into_iter()
+                .map(|(number, ino)| (ino, number))
+                .collect();
+        }
+        *self.journal.lock() = journaled;
     }
 
-    /// Appends `op` to the journal. The path it needs is asked for only where there is one.
-    pub(super) fn record<'a>(&self, op: impl FnOnce() -> Option<Op<'a>>) -> Result<()> {
+    /// Appends an operation on `staged` to the journal. It is asked for only where there is one.
+    pub(super) fn record<'a>(
+        &'a self,
+        staged: &'a Staged,
+        op: impl FnOnce(&mut Names<'a, '_>) -> Option<Op<'a>>,
+    ) -> Result<()> {
         let mut journaled = self.journal.lock();
         if journaled.place.is_none() {
             return Ok(());
         }
-        let Some(op) = op() else { return Ok(()) };
+        let journaled = &mut *journaled;
         if journaled.journal.is_none() {
             match journaled.start() {
                 Ok(journal) => journaled.journal = Some(journal),
@@ -63,10 +146,23 @@ impl Vfs {
                 }
             }
         }
-        match &mut journaled.journal {
-            Some(journal) => journal.append(&op).map_err(Error::Journal),
-            None => Ok(()),
+        let Some(journal) = &mut journaled.journal else {
+            return Ok(());
+        };
+        let mut names = Names {
+            tree: self.merged(staged),
+            dirs: &journaled.dirs,
+            new: Vec::new(),
+        };
+        let op = op(&mut names);
+        let new = names.new;
+        let Some(op) = op else { return Ok(()) };
+        for (ino, directory) in new {
+            journal.append(&directory).map_err(Error::Journal)?;
+            let number = journaled.dirs.len() as u64 + 1;
+            journaled.dirs.insert(ino, number);
         }
+        journal.append(&op).map_err(Error::Journal)
     }
 
     /// Makes every edit that has been answered durable.
@@ -105,6 +201,7 @@ impl Vfs {
         if let Some(meta) = meta {
             journaled.origin = Some(Origin::of(meta, self.options.raw));
         }
+        journaled.dirs.clear();
         if journaled.journal.take().is_some()
             && let Some(place) = &mut journaled.place
             && let Err(e) = place.remove()
@@ -125,43 +222,51 @@ impl Vfs {
 
     /// Makes the edits of a journal again, as pending ones.
     ///
-    /// # Returns
-    /// How many operations there were.
-    ///
     /// # Errors
     /// The first operation that could not be made again, with its number: the journal does not fit
     /// the database.
-    pub fn replay(&self, journal: &mut Reader<'_>) -> Result<u64, (u64, Error)> {
-        let mut count = 0;
-        for op in journal {
-            count += 1;
-            self.apply(&op).map_err(|e| (count, e))?;
+    pub fn replay(&self, journal: &mut Reader<'_>) -> Result<Replayed, (u64, Error)> {
+        let dirs = HashMap::new();
+        let mut replayed = Replayed { count: 0, dirs };
+        for (number, op) in (1..).zip(journal) {
+            self.apply(&op, &mut replayed).map_err(|e| (number, e))?;
         }
-        Ok(count)
+        Ok(replayed)
     }
 
-    fn apply(&self, op: &Op<'_>) -> Result<()> {
+    fn apply(&self, op: &Op<'_>, replayed: &mut Replayed) -> Result<()> {
         let (uid, gid) = (self.options.uid, self.options.gid);
         let (file, dir) = (self.options.file_mode.into(), self.options.dir_mode.into());
+        replayed.count += 1;
         match op {
-            Op::Create { path } => {
-                let (parent, name) = self.entry_at(path)?;
+            Op::Directory { at, number } => {
+                replayed.count -= 1;
+                let ino = self.node_at(at, replayed)?;
+                if *number != replayed.dirs.len() as u64 + 1 {
+                    return Err(Error::Invalid);
+                }
+                replayed.dirs.insert(*number, ino);
+                Ok(())
+            }
+            Op::Create { at } => {
+                let (parent, name) = replayed.entry(at)?;
                 self.create(parent, &name, file, uid, gid).map(drop)
             }
-            Op::Mkdir { path } => {
-                let (parent, name) = self.entry_at(path)?;
+            Op::Mkdir { at } => {
+                let (parent, name) = replayed.entry(at)?;
                 self.mkdir(parent, &name, dir, uid, gid).map(drop)
             }
-            Op::Unlink { path } => {
-                let (parent, name) = self.entry_at(path)?;
+            Op::Unlink { at } => {
+                let (parent, name) = replayed.entry(at)?;
                 self.unlink(parent, &name)
             }
-            Op::Rmdir { path } => {
-                let (parent, name) = self.entry_at(path)?;
+            Op::Rmdir { at } => {
+                let (parent, name) = replayed.entry(at)?;
                 self.rmdir(parent, &name)
             }
             Op::Rename { from, to, exchange } => {
-                let ((dir, name), (new_dir, new_name)) = (self.entry_at(from)?, self.entry_at(to)?);
+                let ((dir, name), (new_dir, new_name)) =
+                    (replayed.entry(from)?, replayed.entry(to)?);
                 let mode = if *exchange {
                     RenameMode::Exchange
                 } else {
@@ -169,53 +274,51 @@ impl Vfs {
                 };
                 self.rename(dir, &name, new_dir, &new_name, mode)
             }
-            Op::Write { path, offset, data } => {
-                self.write(self.node_at(path)?, *offset, data, false)
+            Op::Write { at, offset, data } => {
+                self.write(self.node_at(at, replayed)?, *offset, data, false)
             }
-            Op::Resize { path, size } => {
+            Op::Resize { at, size } => {
                 let set = super::SetAttr {
                     size: Some(*size),
                     ..Default::default()
                 };
-                self.setattr(self.node_at(path)?, set).map(drop)
+                self.setattr(self.node_at(at, replayed)?, set).map(drop)
             }
-            Op::Sequence { path, sequence } => self.set_sequence(self.node_at(path)?, *sequence),
+            Op::Sequence { at, sequence } => {
+                self.set_sequence(self.node_at(at, replayed)?, *sequence)
+            }
             // It did not become visible, or the journal would not be replayed.
-            Op::Commit { .. } => Ok(()),
+            Op::Commit { .. } => {
+                replayed.count -= 1;
+                Ok(())
+            }
         }
     }
 
-    /// The node at `path`.
-    fn node_at(&self, path: &[Cow<'_, [u8]>]) -> Result<Ino> {
+    /// The node at `place`.
+    fn node_at(&self, place: &Place<'_>, replayed: &Replayed) -> Result<Ino> {
+        let dir = replayed.dir(place)?;
         let staged = self.read_staged();
-        let tree = self.merged(&staged);
-        path.iter().try_fold(Ino::ROOT, |dir, key| {
-            Ok(tree.find(dir, key)?.ok_or(Error::NotFound)?.ino)
-        })
+        Ok(self
+            .merged(&staged)
+            .find(dir, &place.key)?
+            .ok_or(Error::NotFound)?
+            .ino)
+    }
+}
+
+impl Replayed {
+    fn dir(&self, place: &Place<'_>) -> Result<Ino> {
+        match place.dir {
+            journal::ROOT => Ok(Ino::ROOT),
+            number => self.dirs.get(&number).copied().ok_or(Error::Invalid),
+        }
     }
 
-    /// The directory and the name of the entry at `path`.
-    fn entry_at(&self, path: &[Cow<'_, [u8]>]) -> Result<(Ino, Vec<u8>)> {
-        let (key, dir) = path.split_last().ok_or(Error::Invalid)?;
-        let dir = self.node_at(dir)?;
-        Ok((dir, name::encode(key, super::dir::is_root(dir))))
-    }
-
-    /// The path of `ino`, for the journal; `None` for a node that was unlinked.
-    pub(super) fn path<'a>(&'a self, staged: &'a Staged, ino: Ino) -> Option<Path<'a>> {
-        self.merged(staged).path(ino)
-    }
-
-    /// The path of `key` in `dir`, for the journal.
-    pub(super) fn path_in<'a>(
-        &'a self,
-        staged: &'a Staged,
-        dir: Ino,
-        key: &'a [u8],
-    ) -> Option<Path<'a>> {
-        let mut path = self.path(staged, dir)?;
-        path.push(Cow::Borrowed(key));
-        Some(path)
+    /// The directory and the name of the entry at `place`.
+    fn entry(&self, place: &Place<'_>) -> Result<(Ino, Vec<u8>)> {
+        let dir = self.dir(place)?;
+        Ok((dir, name::encode(&place.key, super::dir::is_root(dir))))
     }
 }
 

@@ -18,7 +18,7 @@ pub use control::is_control;
 pub use dir::DirEntry;
 pub use error::{Error, Result};
 pub use file::MAX_FILE;
-pub use journaled::JournalPlace;
+pub use journaled::{JournalPlace, Replayed, Resumed};
 pub use rename::RenameMode;
 pub use xattr::SetXattr;
 

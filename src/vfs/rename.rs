@@ -85,10 +85,10 @@ impl Vfs {
         let to_below = self.below_for_edit(&staged, to.dir, &to.key)?;
         self.touch_up(&mut staged, from.dir)?;
         self.touch_up(&mut staged, to.dir)?;
-        self.record(|| {
+        self.record(&staged, |names| {
             Some(Op::Rename {
-                from: self.path_in(&staged, from.dir, &from.key)?,
-                to: self.path_in(&staged, to.dir, &to.key)?,
+                from: names.entry(from.dir, &from.key)?,
+                to: names.entry(to.dir, &to.key)?,
                 exchange: mode == RenameMode::Exchange,
             })
         })?;

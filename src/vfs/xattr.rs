@@ -115,9 +115,9 @@ impl Vfs {
         self.must_be_editable(ino)?;
         let mut staged = self.edit()?;
         self.enter(&mut staged, ino)?;
-        self.record(|| {
+        self.record(&staged, |names| {
             Some(Op::Sequence {
-                path: self.path(&staged, ino)?,
+                at: names.node(ino)?,
                 sequence,
             })
         })?;
