@@ -301,13 +301,12 @@ impl Bench {
 
     /// Unmounts. What was expected, and nothing else, is in the database then, and it is sound. Returns the report.
     #[track_caller]
-    pub fn commit(self) -> String {
-        self.commit_and_keep().0
+    pub fn commit(mut self) -> String {
+        self.end()
     }
 
-    /// As [`commit`](Bench::commit), and keeps the bench, to be mounted once more.
     #[track_caller]
-    pub fn commit_and_keep(mut self) -> (String, Bench) {
+    fn end(&mut self) -> String {
         let pending = self.pending();
         let old = self.state_of_file();
         let output = run(self
@@ -334,7 +333,14 @@ impl Bench {
             assert!(output.stderr.contains("committed transaction"), "{output}");
         }
         self.before = found;
-        (output.stderr, self)
+        output.stderr
+    }
+
+    /// Commits, and mounts it once more with these options.
+    #[track_caller]
+    pub fn commit_and_mount(&mut self, options: &[&str]) {
+        self.end();
+        self.mount(options);
     }
 
     fn state_of_file(&self) -> (Vec<u8>, u64, SystemTime) {

@@ -28,6 +28,7 @@ mod in_place;
 mod leftovers;
 mod many;
 mod moves;
+mod names;
 mod night;
 mod reading;
 mod sharing;

@@ -159,13 +159,39 @@ as_everybody! {
         for bucket in ["cluster", "config", "hollow", "key", "large", "members", "rows"] {
             bench.expect_no_bucket(bucket);
         }
-        let (_, mut bench) = bench.commit_and_keep();
-        bench.mount(&[]);
+        bench.commit_and_mount(&[]);
         bench.sh("mkdir -p a/b/c; echo x >a/b/c/d");
         for bucket in ["a", "a/b", "a/b/c"] {
             bench.expect_bucket(bucket);
         }
         bench.expect("a/b/c/d", "x\n");
+        bench.commit();
+    }
+
+    /// Emptied and filled again it is the same bucket, with its sequence.
+    fn a_bucket_filled_anew(user) {
+        let mut bench = Bench::new(user);
+        bench.sh("rm -r config/nested/*; echo new >config/nested/new; rm rows/*; echo x >rows/x");
+        bench.expected("config/nested").nodes.clear();
+        bench.expect("config/nested/new", "new\n");
+        bench.expected("rows").nodes.clear();
+        bench.expect("rows/x", "x\n");
+        bench.commit();
+    }
+
+    /// The sequence of a bucket is an extended attribute.
+    fn sequences(user) {
+        let mut bench = Bench::new(user);
+        assert_eq!(bench.sh("getfattr --only-values -n user.bbolt.sequence config/nested; getfattr --only-values -n user.bbolt.key rows/row-000"), "7726f772d303030");
+        bench.sh("setfattr -n user.bbolt.sequence -v 8 config/nested; setfattr -n user.bbolt.sequence -v 18446744073709551615 hollow; mkdir new; setfattr -n user.bbolt.sequence -v 1 new");
+        bench.fails("setfattr -n user.bbolt.sequence -v -1 hollow", "Invalid argument");
+        bench.fails("setfattr -n user.bbolt.key -v 41 rows/row-000", "Operation not permitted");
+        bench.fails("setfattr -n user.other -v x rows/row-000", "not supported");
+        bench.assert_pending(&["changed config/nested/", "changed hollow/", "added new/"]);
+        bench.expected("config/nested").seq = 8;
+        bench.expected("hollow").seq = u64::MAX;
+        bench.expect_bucket("new");
+        bench.expected("new").seq = 1;
         bench.commit();
     }
 

@@ -89,6 +89,16 @@ as_everybody! {
         bench.commit_nothing();
     }
 
+    fn compressing_and_shredding(user) {
+        let mut bench = Bench::new(user);
+        bench.sh("gzip config/lines; gunzip config/lines.gz; gzip -k large/blob; zcat large/blob.gz | cmp - large/blob; rm large/blob.gz");
+        bench.assert_pending(&[]);
+        bench.sh(&format!("shred -u {A}; shred -n 1 config/two\\ words; cp config/lines config/'two words'"));
+        bench.expect_no(A);
+        bench.expect("config/two words", "one\ntwo\nthree\n");
+        bench.commit();
+    }
+
     /// patch, ed, split, sort -o, sponge's poor relations.
     fn further_writers(user) {
         let mut bench = Bench::new(user);

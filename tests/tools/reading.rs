@@ -43,7 +43,9 @@ as_everybody! {
         assert!(git.contains("-    \"https://10.0.0.12:2380\"\n+    \"https://10.0.0.99:2380\""), "{git}");
         bench.sh(&format!("cp .boltfs/base/{A} {A}; cp .boltfs/base/rows/row-000 rows"));
         bench.assert_pending(&[]);
-        bench.sh("git diff --no-index .boltfs/base/members members; git -C \"$OUT\" init -q . && cp -r members \"$OUT\" && git -C \"$OUT\" add -A");
+        // A repository in the mount itself, too.
+        bench.sh("git init -q . && git add -A && git -c user.name=n -c user.email=e commit -qm all && echo x >rows/x && git add -A && git stash -q && git gc -q && git status --short");
+        bench.sh("rm -rf .git; git diff --no-index .boltfs/base/members members; git -C \"$OUT\" init -q . && cp -r members \"$OUT\" && git -C \"$OUT\" add -A");
         bench.sh("echo x >>config/lines");
         bench.expect("config/lines", "one\ntwo\nthree\nx\n");
         bench.commit();
