@@ -1,15 +1,18 @@
 //! The command line.
 
+mod helper;
+
 use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use log::LevelFilter;
 
-use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options, Unfinished};
+use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options, Unfinished, Unmount};
+use helper::Helper;
 
 /// Everything went well, and what was to be committed is committed.
 pub const SUCCESS: u8 = 0;
@@ -108,7 +111,11 @@ struct Cli {
 
     /// Options as mount(8) passes them: ro, allow_other, raw, …
     #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
-    options: Vec<String>,
+    options: Vec<OsString>,
+
+    /// Pass over options that nobody knows.
+    #[arg(long, hide = true)]
+    sloppy: bool,
 
     /// Say more (twice: every request)
     #[arg(short, long, action = ArgAction::Count, global = true)]
@@ -162,24 +169,57 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    match args.next() {
-        Some(first) if first == session::SERVING => session::leave_callers_files(),
-        Some(first) if first == session::EXECUTE => return execute(&args.collect::<Vec<_>>()),
+    let mut args = std::env::args_os();
+    let name = args.next().unwrap_or_default();
+    let args: Vec<OsString> = args.collect();
+    match args.split_first() {
+        Some((first, _)) if first == session::SERVING => session::leave_callers_files(),
+        Some((first, command)) if first == session::EXECUTE => return execute(command),
         _ => {}
     }
-    let cli = match Cli::try_parse() {
+    ExitCode::from(match Helper::called(&name) {
+        None => run_with(&args),
+        Some(helper) => run_helper(helper, args),
+    })
+}
+
+/// Runs `boltfs` with these arguments. Returns its exit status.
+fn run_with(args: &[OsString]) -> u8 {
+    let words = std::iter::once(OsString::from("boltfs")).chain(args.iter().cloned());
+    let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
     log_to_stderr(cli.verbose);
-    ExitCode::from(match dispatch(cli) {
-        Ok(status) => status,
-        Err(failure) => {
-            say(&failure);
-            FAILURE
-        }
+    dispatch(cli, args).unwrap_or_else(|failure| {
+        say(&failure);
+        FAILURE
     })
+}
+
+/// Does what mount(8) or umount(8) want of their helper. Returns its exit status.
+fn run_helper(helper: Helper, args: Vec<OsString>) -> u8 {
+    let misused = |message: String| {
+        say(&message);
+        helper::USAGE
+    };
+    match helper {
+        Helper::Mount => match helper::mount_args(args) {
+            Ok(Some(args)) => helper::status(run_with(&args)),
+            Ok(None) => helper::SUCCESS,
+            Err(message) => misused(message),
+        },
+        Helper::Umount => match helper::umount_request(args) {
+            Ok((point, how)) => {
+                log_to_stderr(0);
+                helper::status(umount(&point, how).unwrap_or_else(|failure| {
+                    say(&failure);
+                    FAILURE
+                }))
+            }
+            Err(message) => misused(message),
+        },
+    }
 }
 
 /// Becomes the command that a database was mounted for.
@@ -190,11 +230,11 @@ fn execute(command: &[OsString]) -> ExitCode {
     ExitCode::from(status)
 }
 
-fn usage(e: &clap::Error) -> ExitCode {
+fn usage(e: &clap::Error) -> u8 {
     let _ = e.print();
     match e.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(SUCCESS),
-        _ => ExitCode::from(USAGE),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => SUCCESS,
+        _ => USAGE,
     }
 }
 
@@ -203,7 +243,8 @@ fn say(message: &impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "boltfs: {message}");
 }
 
-fn dispatch(cli: Cli) -> session::Result<u8> {
+/// `args` is what `cli` was made of.
+fn dispatch(cli: Cli, args: &[OsString]) -> session::Result<u8> {
     match cli.command {
         Some(Command::Check {
             database,
@@ -211,26 +252,40 @@ fn dispatch(cli: Cli) -> session::Result<u8> {
             wait,
         }) => session::run_check(&database, meta, Duration::from_secs(wait)),
         Some(Command::Umount { point, discard }) => {
-            let report = session::umount(&point, discard)?;
-            say(&report.message);
-            Ok(report.exit_status())
+            let how = Unmount {
+                discard,
+                ..Unmount::default()
+            };
+            umount(&point, how)
         }
         Some(Command::Journal { journal }) => session::show_journal(&journal),
-        None => mount(cli),
+        None => mount(cli, args),
     }
 }
 
-fn mount(cli: Cli) -> session::Result<u8> {
+fn umount(point: &Path, how: Unmount) -> session::Result<u8> {
+    let report = session::umount(point, how)?;
+    say(&report.message);
+    Ok(report.exit_status())
+}
+
+fn mount(cli: Cli, args: &[OsString]) -> session::Result<u8> {
     let mut options = Options::default();
     for list in &cli.options {
-        if let Err(session::UnknownOption(option)) = options.add(list) {
-            let e = Cli::command().error(
-                ErrorKind::InvalidValue,
-                format!("unknown mount option '{option}'"),
-            );
-            let _ = e.print();
-            return Ok(USAGE);
+        let added = if cli.sloppy {
+            options.add_known(list)
+        } else {
+            options.add(list)
+        };
+        if let Err(e) = added {
+            return Ok(usage(&Cli::command().error(ErrorKind::InvalidValue, e)));
         }
+    }
+    if options.backup.is_some() {
+        return Err(Failure::new(
+            "-o backup= cannot be used yet",
+            "Copy the database.",
+        ));
     }
     let Some(database) = cli.database else {
         return Err(Failure::new("no database given", "See boltfs --help"));
@@ -243,7 +298,7 @@ fn mount(cli: Cli) -> session::Result<u8> {
     } else if cli.foreground {
         Mode::Front
     } else {
-        return match session::start_in_background() {
+        return match session::start_in_background(args) {
             Ok(()) => Ok(SUCCESS),
             Err(NotLive::Told(status)) => Ok(status),
             Err(NotLive::Failed(failure)) => Err(failure),
@@ -257,6 +312,7 @@ fn mount(cli: Cli) -> session::Result<u8> {
         no_exec: options.no_exec,
         allow: options.allow,
         raw: cli.raw || options.raw,
+        owner: options.owner,
         wait: Duration::from_secs(cli.wait),
         unfinished: match (cli.recover, cli.discard) {
             (true, _) => Unfinished::Recover,

@@ -17,13 +17,11 @@ pub const SERVING: &str = "--serving";
 
 const LIVE: &[u8] = b"live\n";
 
-/// Starts the serving process with this one's arguments, and returns when its mount is live.
+/// Starts the serving process with these arguments, and returns when its mount is live.
 ///
 /// # Errors
 /// [`NotLive::Told`] with the exit status when it ended before that point and has said why itself.
-pub fn start() -> Result<(), NotLive> {
-    let mut args = std::env::args_os();
-    let name = args.next().unwrap_or_else(|| OsString::from("boltfs"));
+pub fn start(args: &[OsString]) -> Result<(), NotLive> {
     let cannot = |e: io::Error| {
         NotLive::Failed(Failure::new(
             format!("cannot start the process that serves the mount: {e}"),
@@ -34,7 +32,7 @@ pub fn start() -> Result<(), NotLive> {
     // Through /proc it is the running binary even if the file was replaced meanwhile.
     let mut command = Command::new("/proc/self/exe");
     command
-        .arg0(name)
+        .arg0("boltfs")
         .arg(SERVING)
         .args(args)
         .stdin(Stdio::null())

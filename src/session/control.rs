@@ -259,16 +259,18 @@ impl Client {
     }
 
     /// Asks to be told the report when the mount has ended, and to drop the edits then if
-    /// `discard`. Returns once the process knows.
+    /// `discard`. Returns once the process knows, which may take `patience` if that is given.
     ///
     /// # Errors
-    /// When the conversation broke off.
-    pub fn wait(&mut self, discard: bool) -> io::Result<()> {
+    /// When the conversation broke off; [`io::ErrorKind::WouldBlock`]: no answer in time.
+    pub fn wait(&mut self, discard: bool, patience: Option<Duration>) -> io::Result<()> {
         send(
             &mut self.requests,
             &json!({ "request": "wait", "discard": discard }),
         )?;
+        self.requests.set_read_timeout(patience)?;
         let answer = self.answer()?;
+        self.requests.set_read_timeout(None)?;
         match answer.get("serving") {
             Some(_) => Ok(()),
             None => Err(unexpected(&answer)),
@@ -354,9 +356,9 @@ mod tests {
         let mount = mount(1);
         let (server, unmounted) = start(&mount);
         let mut plain = Client::connect(&mount).unwrap();
-        plain.wait(false).unwrap();
+        plain.wait(false, None).unwrap();
         let mut discarding = Client::connect(&mount).unwrap();
-        discarding.wait(true).unwrap();
+        discarding.wait(true, None).unwrap();
         plain.unmounted();
         let _idle = Client::connect(&mount).unwrap();
 
@@ -379,7 +381,7 @@ mod tests {
         let mount = mount(2);
         let (server, _) = start(&mount);
         let mut client = Client::connect(&mount).unwrap();
-        client.wait(true).unwrap();
+        client.wait(true, None).unwrap();
         drop(client);
         let gone = Instant::now() + Duration::from_secs(10);
         while !server.shared.waiters.lock().is_empty() {
@@ -402,7 +404,7 @@ mod tests {
             client.answer().unwrap(),
             json!({ "error": "no such request" })
         );
-        client.wait(false).unwrap();
+        client.wait(false, None).unwrap();
         let waiters = server.end();
         client.requests.shutdown(std::net::Shutdown::Write).unwrap();
         drop(waiters);

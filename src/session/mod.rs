@@ -30,8 +30,8 @@ pub use check::run_check;
 pub use commit::{Outcome, Report};
 pub use failure::{Failure, Result};
 pub use mount::Allow;
-pub use options::{Options, UnknownOption};
-pub use umount::umount;
+pub use options::{OptionError, Options, Owner};
+pub use umount::{Unmount, umount};
 
 pub use watch::{EXECUTE, execute};
 

@@ -262,6 +262,8 @@ pub enum Manner {
     Plain,
     /// Take it out of the directory tree now; processes that use it keep what they have.
     Lazy,
+    /// End its connection to the process that serves it, then as plainly. Only root can.
+    Force,
 }
 
 /// Why something could not be unmounted.
@@ -292,6 +294,7 @@ impl std::fmt::Display for Refused {
 pub fn unmount(point: &Path, manner: Manner) -> Result<(), Refused> {
     let mut flags = MntFlags::UMOUNT_NOFOLLOW;
     flags.set(MntFlags::MNT_DETACH, manner == Manner::Lazy);
+    flags.set(MntFlags::MNT_FORCE, manner == Manner::Force);
     match nix::mount::umount2(point, flags) {
         Ok(()) => return Ok(()),
         Err(Errno::EPERM) => {}

@@ -1,4 +1,14 @@
 //! What `-o` takes: our own options, and those that mount(8) and /etc/fstab pass to everybody.
+//!
+//! Options are separated by commas. A comma in a value is written `\,`, as fusermount3 has it, or
+//! the whole value stands in double quotes, as mount(8) has it; `\\` is a backslash.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use nix::unistd::{Group, User};
 
 use super::mount::Allow;
 
@@ -13,97 +23,221 @@ pub struct Options {
     pub allow: Allow,
     /// `raw`: show and store values as they are.
     pub raw: bool,
+    /// `backup=FILE`: keep a copy of the database from before the commit.
+    pub backup: Option<PathBuf>,
+    /// `uid=`, `gid=`, `umask=`.
+    pub owner: Owner,
 }
 
-/// An option that nobody knows.
+/// Whose keys and buckets are at first, where that is not to be as with the database file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// `uid=`, a number or a name.
+    pub uid: Option<u32>,
+    /// `gid=`, a number or a name.
+    pub gid: Option<u32>,
+    /// `umask=`, octal: the permissions that nobody has.
+    pub umask: Option<u16>,
+}
+
+/// Why an option is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownOption(pub String);
+pub enum OptionError {
+    /// Nobody knows it.
+    Unknown(String),
+    /// Its value means nothing.
+    Value {
+        /// The option with its value.
+        option: String,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// `remount`.
+    Remount,
+}
+
+impl fmt::Display for OptionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionError::Unknown(option) => write!(f, "unknown mount option '{option}'"),
+            OptionError::Value { option, wanted } => {
+                write!(f, "mount option '{option}': {wanted}")
+            }
+            OptionError::Remount => f.write_str(
+                "a mount cannot be changed while it is mounted: unmount it (which commits) and \
+                 mount it again",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OptionError {}
 
 impl Options {
-    /// Adds the options of one `-o`, separated by commas.
+    /// Adds the options of one `-o`.
     ///
     /// # Errors
-    /// The first one that is not known.
-    pub fn add(&mut self, list: &str) -> Result<(), UnknownOption> {
-        list.split(',')
-            .filter(|option| !option.is_empty())
-            .try_for_each(|option| self.set(option))
+    /// The first one that is not known or means nothing.
+    pub fn add(&mut self, list: &OsStr) -> Result<(), OptionError> {
+        split(list.as_bytes())
+            .into_iter()
+            .try_for_each(|option| self.set(&option))
     }
 
-    fn set(&mut self, option: &str) -> Result<(), UnknownOption> {
-        match option {
-            "ro" => self.read_only = true,
-            "rw" => self.read_only = false,
-            "noexec" => self.no_exec = true,
-            "exec" => self.no_exec = false,
-            "allow_other" => self.allow = Allow::Other,
-            "allow_root" => self.allow = Allow::Root,
-            "raw" => self.raw = true,
-            "noraw" => self.raw = false,
-            other if is_for_mount(other) => {}
-            other => return Err(UnknownOption(other.to_owned())),
+    /// As [`Options::add`], passing over what nobody knows, as mount(8) wants it with `-s`.
+    ///
+    /// # Errors
+    /// The first one whose value means nothing.
+    pub fn add_known(&mut self, list: &OsStr) -> Result<(), OptionError> {
+        split(list.as_bytes())
+            .into_iter()
+            .try_for_each(|option| match self.set(&option) {
+                Err(OptionError::Unknown(option)) => {
+                    log::info!("mount option '{option}' means nothing here");
+                    Ok(())
+                }
+                other => other,
+            })
+    }
+
+    fn set(&mut self, option: &[u8]) -> Result<(), OptionError> {
+        let shown = || String::from_utf8_lossy(option).into_owned();
+        let wrong = |wanted| OptionError::Value {
+            option: shown(),
+            wanted,
+        };
+        let equals = option.iter().position(|&byte| byte == b'=');
+        let (name, value) = match equals.and_then(|at| option.split_at_checked(at)) {
+            Some((name, value)) => (name, value.get(1..)),
+            None => (option, None),
+        };
+        let text = || value.and_then(|value| std::str::from_utf8(value).ok());
+        match (name, value) {
+            (b"ro", None) => self.read_only = true,
+            (b"rw", None) => self.read_only = false,
+            (b"noexec", None) => self.no_exec = true,
+            (b"exec", None) => self.no_exec = false,
+            (b"allow_other", None) => self.allow = Allow::Other,
+            (b"allow_root", None) => self.allow = Allow::Root,
+            (b"raw", None) => self.raw = true,
+            (b"noraw", None) => self.raw = false,
+            (b"backup", Some(file @ [_, ..])) => {
+                self.backup = Some(PathBuf::from(OsString::from_vec(file.to_vec())));
+            }
+            (b"backup", _) => return Err(wrong("give the file: backup=FILE")),
+            (b"uid", _) => {
+                let uid = text().and_then(user);
+                self.owner.uid = Some(uid.ok_or_else(|| wrong("there is no such user"))?);
+            }
+            (b"gid", _) => {
+                let gid = text().and_then(group);
+                self.owner.gid = Some(gid.ok_or_else(|| wrong("there is no such group"))?);
+            }
+            (b"umask", _) => {
+                let mask = text().and_then(|text| u16::from_str_radix(text, 8).ok());
+                let mask = mask.filter(|&mask| mask <= 0o777);
+                let mask = mask.ok_or_else(|| wrong("give three octal digits, such as 022"))?;
+                self.owner.umask = Some(mask);
+            }
+            (b"remount", None) => return Err(OptionError::Remount),
+            (name, _) if is_for_mount(name) => {}
+            _ => return Err(OptionError::Unknown(shown())),
         }
         Ok(())
     }
 }
 
+fn user(text: &str) -> Option<u32> {
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => Some(User::from_name(text).ok()??.uid.as_raw()),
+    }
+}
+
+fn group(text: &str) -> Option<u32> {
+    match text.parse() {
+        Ok(number) => Some(number),
+        Err(_) => Some(Group::from_name(text).ok()??.gid.as_raw()),
+    }
+}
+
+/// The options of a list, without what protects their commas.
+fn split(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut options = vec![Vec::new()];
+    let mut quoted = false;
+    let mut bytes = list.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        let protected = bytes.next_if(|&next| byte == b'\\' && matches!(next, b',' | b'\\' | b'"'));
+        match (byte, protected, options.last_mut()) {
+            (_, Some(protected), Some(option)) => option.push(protected),
+            (b',', None, _) if !quoted => options.push(Vec::new()),
+            // Only around a whole value: in a file name without a comma it is a character.
+            (b'"', None, Some(option)) if !quoted && option.ends_with(b"=") => quoted = true,
+            (b'"', None, _) if quoted => quoted = false,
+            (_, None, Some(option)) => option.push(byte),
+            (_, _, None) => {}
+        }
+    }
+    options.retain(|option| !option.is_empty());
+    options
+}
+
 /// Options that mean something to mount(8), systemd or the kernel, and nothing to us. Whatever
 /// they say, our mounts are `nosuid`, `nodev` and `default_permissions`.
-fn is_for_mount(option: &str) -> bool {
-    let name = option.split_once('=').map_or(option, |(name, _)| name);
+fn is_for_mount(name: &[u8]) -> bool {
     matches!(
         name,
-        "defaults"
-            | "dev"
-            | "nodev"
-            | "suid"
-            | "nosuid"
-            | "default_permissions"
-            | "sync"
-            | "async"
-            | "dirsync"
-            | "atime"
-            | "noatime"
-            | "diratime"
-            | "nodiratime"
-            | "relatime"
-            | "norelatime"
-            | "strictatime"
-            | "nostrictatime"
-            | "lazytime"
-            | "nolazytime"
-            | "auto"
-            | "noauto"
-            | "nofail"
-            | "_netdev"
-            | "user"
-            | "nouser"
-            | "users"
-            | "nousers"
-            | "owner"
-            | "noowner"
-            | "group"
-            | "nogroup"
-            | "comment"
-            | "silent"
-            | "loud"
-            | "iversion"
-            | "noiversion"
-            | "mand"
-            | "nomand"
-            | "fsname"
-            | "subtype"
-    ) || name.starts_with("x-")
-        || name.starts_with("X-")
+        b"defaults"
+            | b"dev"
+            | b"nodev"
+            | b"suid"
+            | b"nosuid"
+            | b"default_permissions"
+            | b"sync"
+            | b"async"
+            | b"dirsync"
+            | b"atime"
+            | b"noatime"
+            | b"diratime"
+            | b"nodiratime"
+            | b"relatime"
+            | b"norelatime"
+            | b"strictatime"
+            | b"nostrictatime"
+            | b"lazytime"
+            | b"nolazytime"
+            | b"auto"
+            | b"noauto"
+            | b"nofail"
+            | b"_netdev"
+            | b"user"
+            | b"nouser"
+            | b"users"
+            | b"nousers"
+            | b"owner"
+            | b"noowner"
+            | b"group"
+            | b"nogroup"
+            | b"comment"
+            | b"silent"
+            | b"loud"
+            | b"iversion"
+            | b"noiversion"
+            | b"mand"
+            | b"nomand"
+            | b"fsname"
+            | b"subtype"
+    ) || name.starts_with(b"x-")
+        || name.starts_with(b"X-")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(list: &str) -> Result<Options, UnknownOption> {
+    fn parse(list: &str) -> Result<Options, OptionError> {
         let mut options = Options::default();
-        options.add(list).map(|()| options)
+        options.add(OsStr::new(list)).map(|()| options)
     }
 
     #[test]
@@ -119,10 +253,61 @@ mod tests {
     }
 
     #[test]
+    fn owner_and_permissions() {
+        let owner = |list| parse(list).map(|options| options.owner);
+        let wanted = Owner {
+            uid: Some(12),
+            gid: Some(0),
+            umask: Some(0o27),
+        };
+        assert_eq!(owner("uid=12,gid=root,umask=027"), Ok(wanted));
+        assert_eq!(owner("uid=root").unwrap().uid, Some(0));
+        for wrong in [
+            "uid=",
+            "uid",
+            "uid=nobody-of-this-name",
+            "gid=-1",
+            "umask=8",
+            "umask=1777",
+            "umask",
+        ] {
+            let refused = parse(wrong);
+            assert!(
+                matches!(&refused, Err(OptionError::Value { option, .. }) if option == wrong),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_may_hold_commas() {
+        let backup = |list| parse(list).unwrap().backup.unwrap();
+        assert_eq!(backup(r"ro,backup=/a\,b\\c,raw"), PathBuf::from(r"/a,b\c"));
+        assert_eq!(backup(r#"backup="/a,b",ro"#), PathBuf::from("/a,b"));
+        assert_eq!(backup(r#"backup=/a"b,ro"#), PathBuf::from(r#"/a"b"#));
+        assert_eq!(backup(r"backup=/a\b=c"), PathBuf::from(r"/a\b=c"));
+        let both = parse(r#"backup="/a,b",ro"#).unwrap();
+        assert!(both.read_only);
+        assert!(parse("backup=").is_err() && parse("backup").is_err());
+        let mut options = Options::default();
+        options.add(OsStr::from_bytes(b"backup=/\xff")).unwrap();
+        assert_eq!(
+            options.backup.unwrap().as_os_str(),
+            OsStr::from_bytes(b"/\xff")
+        );
+    }
+
+    #[test]
     fn what_nobody_knows_is_refused() {
         assert_eq!(
             parse("ro,alow_other"),
-            Err(UnknownOption("alow_other".to_owned()))
+            Err(OptionError::Unknown("alow_other".to_owned()))
         );
+        assert!(matches!(parse("ro=1"), Err(OptionError::Unknown(_))));
+        assert_eq!(parse("remount,ro"), Err(OptionError::Remount));
+        let mut options = Options::default();
+        options.add_known(OsStr::new("ro,alow_other,raw")).unwrap();
+        assert!(options.read_only && options.raw);
+        assert!(options.add_known(OsStr::new("uid=")).is_err());
     }
 }

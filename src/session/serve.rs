@@ -19,6 +19,7 @@ use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
 use super::mount::{self, Allow, Plan};
 use super::mountinfo::{self, Mount};
+use super::options::Owner;
 use super::recovery::{self, Unfinished};
 use super::store::Store;
 use super::watch::{Event, Running, SessionEnd, Undo, until_end};
@@ -44,6 +45,8 @@ pub struct MountRequest {
     pub allow: Allow,
     /// Show and store values as they are.
     pub raw: bool,
+    /// Whose keys and buckets are.
+    pub owner: Owner,
     /// How long to wait for the database's lock.
     pub wait: Duration,
     /// What to do with the edits of an earlier mount that was killed.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::commit::Outcome;
 use super::failure::{Failure, Result};
+use super::options::Owner;
 use super::serve::MountRequest;
 use crate::bolt::check::check;
 use crate::bolt::{CommitError, CommitOptions, Committed, DbFile, Disk, Error, Snapshot, writer};
@@ -40,6 +41,13 @@ impl Store {
         let mut options = vfs::Options::of_file(uid, gid, mode, time);
         options.raw = request.raw;
         options.read_only = request.read_only;
+        let Owner { uid, gid, umask } = request.owner;
+        options.uid = uid.unwrap_or(options.uid);
+        options.gid = gid.unwrap_or(options.gid);
+        if let Some(umask) = umask {
+            options.file_mode = 0o666 & !umask;
+            options.dir_mode = 0o777 & !umask;
+        }
         let shown = path.to_string_lossy().into_owned();
         options.info.insert("database".to_owned(), shown.into());
         let beside = path.clone();

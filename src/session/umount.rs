@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::commit::Report;
 use super::control::{Client, Unreachable};
@@ -12,22 +13,44 @@ use super::mountinfo::{self, Mount};
 use super::mountpoint::{is_dead, no_table, unmount_command};
 use super::process;
 
+/// How to unmount, and what becomes of the edits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unmount {
+    /// Drop the edits.
+    pub discard: bool,
+    /// If it is in use, take it out of the directory tree all the same: its end, and the commit,
+    /// then come when nothing uses it any more (`umount -l`).
+    pub lazy: bool,
+    /// If the process that serves it does not answer, cut it off from the kernel (`umount -f`).
+    pub force: bool,
+}
+
+/// How long a process that serves a mount may take to answer before force is used.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Unmounts what is mounted at `given` and returns the report of the process that served it.
 ///
 /// # Errors
 /// When nothing of ours is mounted there, when it is in use (it stays as it was), and when the
 /// serving process ended without a report.
-pub fn umount(given: &Path, discard: bool) -> Result<Report> {
+pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
     let mount = find(given)?;
     // Standing in it ourselves would keep it busy.
     std::env::set_current_dir("/")
         .map_err(|e| Failure::new(format!("cannot change to /: {e}"), ""))?;
     let mut client = Client::connect(&mount).map_err(|e| unreachable(&mount, &e))?;
-    client.wait(discard).map_err(|e| broke_off(&mount, &e))?;
+    let patience = how.force.then_some(ANSWER_TIMEOUT);
+    match client.wait(how.discard, patience) {
+        Err(e) if how.force && e.kind() == io::ErrorKind::WouldBlock => {
+            return Err(cut_off(&mount));
+        }
+        other => other.map_err(|e| broke_off(&mount, &e))?,
+    }
     refuse_if_elsewhere(&mount)?;
     match mount::unmount(&mount.point, Manner::Plain) {
         // Not mounted: somebody was quicker, and the report is under way.
         Ok(()) | Err(Refused::NotMounted) => {}
+        Err(Refused::Busy) if how.lazy && !how.discard => return detach(&mount),
         Err(Refused::Busy) => return Err(busy(&mount)),
         Err(Refused::Other(reason)) => {
             return Err(Failure::new(
@@ -119,18 +142,60 @@ fn refuse_if_elsewhere(mount: &Mount) -> Result<()> {
 }
 
 fn busy(mount: &Mount) -> Failure {
-    let users = process::users(mount);
-    let point = mount.point.display();
-    let who = if users.is_empty() {
-        "by a process that cannot be seen from here".to_owned()
-    } else {
-        let users: Vec<_> = users.iter().map(ToString::to_string).collect();
-        users.join(", ")
-    };
     Failure::new(
-        format!("{point} is in use: {who}"),
+        format!("{} is in use: {}", mount.point.display(), users(mount)),
         "Leave it or end that, and try again. It is still mounted, and nothing is lost.",
     )
+}
+
+fn users(mount: &Mount) -> String {
+    let users: Vec<_> = process::users(mount)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if users.is_empty() {
+        "by a process that cannot be seen from here".to_owned()
+    } else {
+        users.join(", ")
+    }
+}
+
+/// Takes a mount that is in use out of the directory tree.
+fn detach(mount: &Mount) -> Result<Report> {
+    let (point, users) = (mount.point.display(), users(mount));
+    match mount::unmount(&mount.point, Manner::Lazy) {
+        Ok(()) | Err(Refused::NotMounted) => Ok(Report {
+            failed: false,
+            message: format!(
+                "{point} was taken out of the directory tree, and is still in use: {users}. The \
+                 edits are committed when that has ended; `flock {} true` waits for it",
+                mountinfo::shown(&mount.source)
+            ),
+        }),
+        Err(refused) => Err(Failure::new(
+            format!("cannot unmount {point}: {refused}"),
+            "It stays mounted, and what is staged stays staged.",
+        )),
+    }
+}
+
+/// Ends a mount whose process hangs: what waits for an answer from it gets an error.
+fn cut_off(mount: &Mount) -> Failure {
+    let (point, source) = (mount.point.display(), mountinfo::shown(&mount.source));
+    let what = format!("the process that serves {point} does not answer");
+    match mount::unmount(&mount.point, Manner::Force) {
+        Ok(()) | Err(Refused::NotMounted) => Failure::new(
+            format!("{what}, and was cut off"),
+            format!(
+                "It commits the edits if it comes back to life; if it is killed, mounting {source} \
+                 again finds them in its journal."
+            ),
+        ),
+        Err(refused) => Failure::new(
+            format!("{what}, and {point} cannot be unmounted: {refused}"),
+            "It stays mounted.",
+        ),
+    }
 }
 
 fn unreachable(mount: &Mount, e: &Unreachable) -> Failure {
