@@ -5,6 +5,7 @@ use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::Key;
 use crate::bolt::Result;
+use crate::view::leftover::is_leftover;
 use crate::view::text::Note;
 use crate::view::{name, number};
 use std::fmt;
@@ -285,23 +286,4 @@ fn rounded(old: &[u8], new: &[u8]) -> Option<String> {
     let json = |value| matches!(first(value), Some(b'{' | b'['));
     let number = (json(old) && json(new)).then(|| number::rounded(old, new))?;
     number.map(str::to_owned)
-}
-
-/// The key looks like a file that an editor or tool makes beside the one it works on, and should
-/// have removed: in a database it is a stray key.
-pub fn is_leftover(key: &[u8]) -> bool {
-    let hidden = |k: &[u8]| k.starts_with(b".") && k.len() > 1;
-    // vim: .NAME.swp, .NAME.swo … and 4913, its probe for a writable directory
-    let swap = key.len() > 5
-        && hidden(key)
-        && matches!(key[key.len() - 4..], [b'.', b's', b'w', b'a'..=b'p']);
-    let sed = key.len() == 9
-        && key.starts_with(b"sed")
-        && key[3..].iter().all(|b| b.is_ascii_alphanumeric());
-    swap || sed
-        || key == b"4913"
-        || (key.len() > 1 && key.ends_with(b"~"))
-        || (key.starts_with(b".#") && key.len() > 2)
-        || (key.len() > 2 && key.starts_with(b"#") && key.ends_with(b"#"))
-        || (key.starts_with(b".nfs") && key.len() > 4)
 }

@@ -1,10 +1,12 @@
-//! How a database looks to a person, and back: [key to file name](name), [JSON value to indented text](json), [what
-//! a saved content means for the value it replaces](text), and [what a tool has done to numbers](number).
+//! How a database looks to a person, and back: [key to file name](name), [JSON value to indented text](json), and
+//! [what a saved content means for the value it replaces](text). And what tools do on the way, which a person is to be
+//! told: [files left beside others](leftover), [numbers rounded](number).
 //!
 //! Everything here is a pure function of bytes: no I/O, no state, nothing kept. The bytes are those of a database,
 //! which may be hostile, so nothing here recurses, panics, or makes more than a bounded multiple of what it was given.
 
 pub mod json;
+pub mod leftover;
 pub mod name;
 pub mod number;
 pub mod text;
