@@ -36,8 +36,8 @@ struct Dir {
     pristine: bool,
     /// A listing has met damage in this bucket.
     damaged: bool,
-    /// (hash, element offset) of the keys whose names are cut, sorted; made when one is looked up.
-    long_names: Option<Arc<[(u64, u64)]>>,
+    /// Made when a name that is cut is looked up.
+    long_names: Option<Arc<LongNames>>,
 }
 
 /// A directory of the base.
@@ -180,17 +180,12 @@ impl Base {
         Ok(())
     }
 
-    /// The key of `dir` whose name is longer than a file name may be and is shown cut, with
-    /// `hash` at its end; `prefix` is the part of the key that is shown.
+    /// The key of `dir` whose name is longer than a file name may be and is shown as `name`: cut,
+    /// with `hash` at its end.
     ///
     /// # Errors
     /// What is wrong with the bucket, where that leaves open whether the key is there.
-    pub fn find_long(
-        &self,
-        dir: &BaseDir<'_>,
-        prefix: &[u8],
-        hash: u64,
-    ) -> Result<Option<Vec<u8>>> {
+    pub fn find_long(&self, dir: &BaseDir<'_>, name: &[u8], hash: u64) -> Result<Option<Vec<u8>>> {
         let known = self
             .dirs
             .read()
@@ -200,21 +195,26 @@ impl Base {
         let index = match known {
             Some(index) => index,
             None => {
-                let index = long_names(dir)?;
+                let index = Arc::new(LongNames::of(dir));
                 if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {
                     d.long_names = Some(index.clone());
                 }
                 index
             }
         };
-        let first = index.partition_point(|&(h, _)| h < hash);
-        for &(_, offset) in index[first..].iter().take_while(|&&(h, _)| h == hash) {
+        let first = index.keys.partition_point(|&(h, _)| h < hash);
+        for &(_, offset) in index.keys[first..].iter().take_while(|&&(h, _)| h == hash) {
             let key = self.snapshot.element_at(offset)?.key;
-            if key.starts_with(prefix) {
+            if name::encode(key, false) == name {
                 return Ok(Some(key.to_owned()));
             }
         }
-        Ok(None)
+        // It may stand where nothing can be read.
+        let damage = || dir.bucket.iter().find_map(Result::err);
+        match index.complete {
+            true => Ok(None),
+            false => damage().map_or(Ok(None), Err),
+        }
     }
 
     /// Notes that a listing of `dir` has met damage.
@@ -271,14 +271,27 @@ impl Dirs {
     }
 }
 
-fn long_names(dir: &BaseDir<'_>) -> Result<Arc<[(u64, u64)]>> {
-    let mut index = Vec::new();
-    for element in dir.bucket.iter() {
-        let element = element?;
-        if name::is_cut(element.key) {
-            index.push((fnv1a(element.key), element.offset));
+/// The keys of a bucket whose names are cut.
+struct LongNames {
+    /// (hash, element offset), sorted.
+    keys: Vec<(u64, u64)>,
+    /// All of the bucket could be read.
+    complete: bool,
+}
+
+impl LongNames {
+    fn of(dir: &BaseDir<'_>) -> LongNames {
+        let (mut keys, mut complete) = (Vec::new(), true);
+        for element in dir.bucket.iter() {
+            match element {
+                Ok(element) if name::is_cut(element.key) => {
+                    keys.push((fnv1a(element.key), element.offset));
+                }
+                Ok(_) => {}
+                Err(_) => complete = false,
+            }
         }
+        keys.sort_unstable();
+        LongNames { keys, complete }
     }
-    index.sort_unstable();
-    Ok(index.into())
 }

@@ -64,6 +64,7 @@ impl<'a> Merged<'a> {
         match self.staged.entry(dir, key) {
             Some(Entry::Whiteout) => return Ok(None),
             Some(Entry::Node { ino, .. }) => return self.node(ino),
+            None if self.staged.is_removed(dir) => return Ok(None),
             None => {}
         }
         let Some(base_dir) = self.base.dir(dir)? else {
@@ -178,7 +179,10 @@ impl<'a> Merged<'a> {
     /// # Errors
     /// What is wrong with the directory's bucket. Damage further in is answered by the listing.
     pub fn list(&self, dir: Ino, position: Position) -> Result<Listing<'a>> {
-        let base_dir = self.base.dir(dir)?;
+        let base_dir = match self.staged.is_removed(dir) {
+            true => None,
+            false => self.base.dir(dir)?,
+        };
         let (before, base) = match position {
             Position::Start => (Bound::Unbounded, base_dir.map(|d| d.bucket.iter())),
             Position::Staged(number) => {

@@ -5,7 +5,7 @@
 //! root, so that everything staged is found by walking down from there.
 
 use super::ino::Ino;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -95,6 +95,8 @@ struct DirChange {
 pub struct Staged {
     dirs: HashMap<Ino, DirChange>,
     nodes: HashMap<Ino, Node>,
+    /// Directories that were removed, while somebody still has them open.
+    removed: HashSet<Ino>,
     serial: u64,
     version: u64,
 }
@@ -161,11 +163,18 @@ impl Staged {
     pub fn forget(&mut self, ino: Ino) {
         self.nodes.remove(&ino);
         self.dirs.remove(&ino);
+        self.removed.remove(&ino);
     }
 
-    /// Drops the changes of a directory that is removed.
-    pub fn forget_entries(&mut self, dir: Ino) {
+    /// Drops the changes of a directory that is removed. It is empty from now on.
+    pub fn remove_dir(&mut self, dir: Ino) {
         self.dirs.remove(&dir);
+        self.removed.insert(dir);
+    }
+
+    /// `dir` was removed: it is empty, whatever the base has, and nothing can be made in it.
+    pub fn is_removed(&self, dir: Ino) -> bool {
+        !self.removed.is_empty() && self.removed.contains(&dir)
     }
 
     /// What is staged at `key` of `dir`.

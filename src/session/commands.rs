@@ -6,7 +6,6 @@ use fuser::Notifier;
 use parking_lot::Mutex;
 
 use super::commit;
-use super::logging;
 use super::store::Store;
 use crate::fuse::{self, Control};
 use crate::vfs::Error;
@@ -57,9 +56,6 @@ impl Control for Commands {
                 if report.failed {
                     log::error!("{}", report.message);
                     return Err(Error::NotCommitted);
-                }
-                if !log::log_enabled!(log::Level::Info) {
-                    logging::record_report(&report);
                 }
                 log::info!("{}", report.message);
                 Ok(())

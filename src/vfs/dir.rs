@@ -82,18 +82,16 @@ impl Vfs {
             Err(name::NameError::TooLong) => return Err(Error::NameTooLong),
             Err(name::NameError::NotCanonical) => return Ok(None),
         };
-        let base = match self.base.dir(dir)? {
-            Some(base_dir) => self.base.find_long(&base_dir, &prefix, hash)?,
-            None => None,
-        };
-        if base.is_some() {
-            return Ok(base);
-        }
-        // A node with such a name can have come here by a rename of what is around it only.
         let entries = staged.entries(dir, std::ops::Bound::Included(&prefix));
         let mut with_prefix = entries.take_while(|(key, _)| key.starts_with(&prefix));
-        let found = with_prefix.find(|(key, _)| name::encode(key, is_root(dir)) == name);
-        Ok(found.map(|(key, _)| key.to_vec()))
+        if let Some((key, _)) = with_prefix.find(|(key, _)| name::encode(key, is_root(dir)) == name)
+        {
+            return Ok(Some(key.to_vec()));
+        }
+        Ok(match self.base.dir(dir)? {
+            Some(base_dir) => self.base.find_long(&base_dir, name, hash)?,
+            None => None,
+        })
     }
 
     /// Hands the entries of `dir` behind `cookie` (0: from the start) to `each`, until that
@@ -279,6 +277,9 @@ impl Vfs {
     }
 
     pub(super) fn must_be_directory(&self, staged: &Staged, ino: Ino) -> Result<()> {
+        if staged.is_removed(ino) {
+            return Err(Error::NotFound);
+        }
         match self.merged(staged).kind(ino)? {
             Some(Kind::Directory) => Ok(()),
             Some(Kind::File) => Err(Error::NotDirectory),
@@ -345,7 +346,7 @@ impl Vfs {
         })?;
         staged.clear(dir, key, below);
         if kind == Kind::Directory {
-            staged.forget_entries(ino);
+            staged.remove_dir(ino);
         }
         Ok(())
     }

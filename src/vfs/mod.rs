@@ -220,7 +220,8 @@ impl Vfs {
     pub fn forget(&self, ino: Ino) {
         let linked = {
             let staged = self.staged.read();
-            staged.node(ino).is_none() || self.merged(&staged).is_linked(ino)
+            let unknown = staged.node(ino).is_none() && !staged.is_removed(ino);
+            unknown || self.merged(&staged).is_linked(ino)
         };
         if !linked {
             self.staged.write().forget(ino);

@@ -99,7 +99,7 @@ impl Vfs {
             }
             _ => {
                 if let Some((other, Kind::Directory)) = target {
-                    staged.forget_entries(other);
+                    staged.remove_dir(other);
                 }
                 staged.clear(from.dir, &from.key, from_below);
             }

@@ -245,9 +245,15 @@ impl Fs {
 
     /// What an editor does: writes a temporary file beside it and renames that.
     pub fn save_by_rename(&self, path: &str, content: impl AsRef<[u8]>) -> Result<Ino> {
-        let temporary = format!("{path}.tmp");
-        let ino = self.save(&temporary, content)?;
-        self.mv(&temporary, path)?;
+        let ino = self.save(&format!("{path}.tmp"), content)?;
+        self.mv(&format!("{path}.tmp"), path)?;
+        Ok(ino)
+    }
+
+    /// The same by way of a temporary file of any name.
+    pub fn save_by_rename_from(&self, temporary: &str, path: &str, content: &str) -> Result<Ino> {
+        let ino = self.save(temporary, content)?;
+        self.mv(temporary, path)?;
         Ok(ino)
     }
 
@@ -357,6 +363,22 @@ impl Fs {
     /// Commits, and reads back what the database holds then; fails the test unless it is sound.
     #[track_caller]
     pub fn commit(&mut self) -> Tree {
+        self.try_commit().unwrap_or_else(|e| panic!("commit: {e}"));
+        let after = self.disk.snapshot();
+        let content = super::read::read(&after).tree;
+        commits::judge(&after, &content, true);
+        content
+    }
+
+    /// Commits to a database that is damaged, and returns the file.
+    #[track_caller]
+    pub fn commit_unjudged(&mut self) -> Vec<u8> {
+        self.try_commit().unwrap_or_else(|e| panic!("commit: {e}"));
+        self.disk.bytes()
+    }
+
+    /// Commits.
+    pub fn try_commit(&mut self) -> std::result::Result<(), CommitError> {
         let (report, _) = commits::findings(self.vfs.snapshot());
         let options = CommitOptions {
             free: report.free.as_ref(),
@@ -366,10 +388,7 @@ impl Fs {
         let done = self.vfs.commit(&self.disk, |disk, base, changes| {
             commit(disk, base, prior, changes, &options)
         });
-        self.prior = Some(done.unwrap_or_else(|e: CommitError| panic!("commit: {e}")));
-        let after = self.disk.snapshot();
-        let content = super::read::read(&after).tree;
-        commits::judge(&after, &content, true);
-        content
+        self.prior = Some(done?);
+        Ok(())
     }
 }

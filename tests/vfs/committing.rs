@@ -1,0 +1,169 @@
+//! What a commit takes, and what stays.
+
+use boltfs::bolt::CommitError;
+use boltfs::vfs::Error;
+
+use crate::common::disk::Fail;
+use crate::common::fs::{Fs, bucket, tree, value};
+use crate::common::tree::Tree;
+use crate::refused;
+
+fn sample() -> Tree {
+    tree([
+        ("b", bucket([("k", value("v")), ("l", value("w"))])),
+        ("c", bucket([])),
+    ])
+}
+
+#[test]
+fn nothing_is_written_before_the_commit() {
+    let fs = Fs::new(&sample());
+    let before = fs.disk.bytes();
+    fs.save("b/k", "edited").unwrap();
+    fs.rm_r("c").unwrap();
+    fs.mkdir("d").unwrap();
+    assert_eq!(fs.disk.bytes(), before);
+    assert!(fs.disk.ops().is_empty());
+}
+
+#[test]
+fn a_commit_takes_everything_in_one_transaction() {
+    let mut fs = Fs::new(&sample());
+    let txid = fs.disk.snapshot().meta().txid;
+    fs.save("b/k", "edited").unwrap();
+    fs.mv("b/l", "c/l").unwrap();
+    fs.mkdir("d").unwrap();
+    let expected = tree([
+        ("b", bucket([("k", value("edited"))])),
+        ("c", bucket([("l", value("w"))])),
+        ("d", bucket([])),
+    ]);
+    expected.assert_same(&fs.commit(), "committed");
+    assert_eq!(fs.disk.snapshot().meta().txid, txid + 1);
+}
+
+#[test]
+fn after_a_commit_the_mount_goes_on() {
+    let mut fs = Fs::new(&sample());
+    fs.save("b/new", "one").unwrap();
+    fs.rm("b/k").unwrap();
+    fs.commit();
+    assert!(fs.pending().is_empty());
+    fs.save("b/new", "three").unwrap();
+    fs.save("b/k", "back").unwrap();
+    fs.mv("b", "e").unwrap();
+    assert_eq!(
+        fs.pending(),
+        [
+            "moved\te/\t-\t-\tfrom b/",
+            "added\te/k\t-\t4\t",
+            "changed\te/new\t3\t5\t"
+        ]
+    );
+    let expected = tree([
+        ("c", bucket([])),
+        (
+            "e",
+            bucket([
+                ("k", value("back")),
+                ("l", value("w")),
+                ("new", value("three")),
+            ]),
+        ),
+    ]);
+    expected.assert_same(&fs.commit(), "committed");
+    fs.mv("e", "b").unwrap();
+    fs.commit();
+    assert_eq!(fs.ls(""), ["b", "c"]);
+}
+
+#[test]
+fn a_discard_goes_back_to_the_last_commit() {
+    let mut fs = Fs::new(&sample());
+    fs.save("b/k", "committed").unwrap();
+    fs.commit();
+    fs.save("b/k", "dropped").unwrap();
+    fs.save("b/new", "dropped").unwrap();
+    fs.rm_r("c").unwrap();
+    let forgotten = fs.vfs.discard().unwrap();
+    let b = fs.at("b").unwrap();
+    assert!(
+        forgotten.names.contains(&(b, b"new".to_vec())),
+        "the kernel is told to look again"
+    );
+    assert_eq!(
+        (fs.text("b/k"), fs.ls("b"), fs.ls("")),
+        (
+            "committed".into(),
+            vec!["k".into(), "l".into()],
+            vec!["b".to_owned(), "c".into()]
+        )
+    );
+    assert!(fs.pending().is_empty());
+}
+
+#[test]
+fn a_commit_that_fails_leaves_the_database_and_the_edits() {
+    let mut fs = Fs::new(&sample());
+    fs.save("b/k", "edited").unwrap();
+    fs.disk.fail(Fail {
+        at: 0,
+        through: 10,
+        errno: 28,
+    });
+    match fs.try_commit() {
+        Err(CommitError::NotCommitted(_)) => {}
+        other => panic!("{other:?}"),
+    }
+    sample().assert_same(
+        &crate::common::read::read(&fs.disk.snapshot()).tree,
+        "the database",
+    );
+    assert_eq!(
+        (fs.text("b/k"), fs.pending().len()),
+        ("edited".to_owned(), 1)
+    );
+    fs.disk.reset();
+    assert_eq!(
+        fs.commit().value(&[b"b".to_vec()], b"k"),
+        Some(&b"edited"[..])
+    );
+}
+
+#[test]
+fn a_sealed_mount_takes_no_more_edits() {
+    let mut fs = Fs::new(&sample());
+    fs.save("b/k", "edited").unwrap();
+    fs.vfs.seal();
+    refused!(fs.save("b/k", "too late"), Error::Sealed);
+    refused!(fs.mkdir("d"), Error::Sealed);
+    assert_eq!(fs.text("b/k"), "edited");
+    assert_eq!(
+        fs.commit().value(&[b"b".to_vec()], b"k"),
+        Some(&b"edited"[..])
+    );
+}
+
+#[test]
+fn every_edit_is_in_the_journal_before_it_is_answered() {
+    let fs = Fs::new(&sample());
+    fs.keep_journal();
+    assert!(
+        fs.journal().is_none(),
+        "nothing is kept while nothing is staged"
+    );
+    let edits: [&dyn Fn(&Fs); 7] = [
+        &|fs| _ = fs.save("b/k", "edited").unwrap(),
+        &|fs| _ = fs.mkdir("c/sub").unwrap(),
+        &|fs| fs.mv("b/k", "c/sub/k").unwrap(),
+        &|fs| fs.mv("c", "b/c").unwrap(),
+        &|fs| fs.rm("b/l").unwrap(),
+        &|fs| _ = fs.truncate(fs.at("b/c/sub/k").unwrap(), 3).unwrap(),
+        &|fs| fs.mv("b/c/sub", "top").unwrap(),
+    ];
+    for edit in edits {
+        edit(&fs);
+        assert_eq!(fs.recover().pending(), fs.pending());
+    }
+    assert_eq!(fs.recover().text("top/k"), "edi");
+}

@@ -1,0 +1,185 @@
+//! A damaged database: what can be read is shown and can be edited, the rest is an error, never a lie.
+
+use boltfs::bolt::Damage;
+use boltfs::vfs::Error;
+use boltfs::view::name;
+
+use crate::common::build::{Build, paged, plain};
+use crate::common::fs::{Fs, options};
+use crate::refused;
+
+/// Bucket `bad` of three leaves, the one in the middle full of zeros, beside a sound one.
+fn hole() -> Fs {
+    let mut build = Build::new(512);
+    let leaf = |build: &mut Build, keys: [&[u8]; 2]| build.leaf(&keys.map(|key| plain(key, b"v")));
+    let leaves = [
+        leaf(&mut build, [b"a", b"b"]),
+        leaf(&mut build, [b"m", b"n"]),
+        leaf(&mut build, [b"y", b"z"]),
+    ];
+    let branch = build.branch(&[(b"a", leaves[0]), (b"m", leaves[1]), (b"y", leaves[2])]);
+    let good = leaf(&mut build, [b"k", b"l"]);
+    build.root = build.leaf(&[paged(b"bad", branch), paged(b"good", good)]);
+    build.at(leaves[1])[..512].fill(0);
+    Fs::over(build.file(), options())
+}
+
+#[test]
+fn a_listing_has_all_that_can_be_read_and_then_an_error() {
+    let fs = hole();
+    let bad = fs.at("bad").unwrap();
+    for room in [1, 2, 100] {
+        let (names, end) = fs.list(bad, room);
+        assert_eq!(names, [b"a", b"b", b"y", b"z"].map(|name| name.to_vec()));
+        refused!(end, Error::Incomplete);
+    }
+    assert_eq!(fs.ls("good"), ["k", "l"]);
+    assert_eq!(fs.ls(""), ["bad", "good"]);
+}
+
+#[test]
+fn what_lies_beside_damage_can_be_read_and_edited() {
+    let mut fs = hole();
+    assert_eq!(
+        (fs.text("bad/a"), fs.text("bad/z")),
+        ("v".to_owned(), "v".to_owned())
+    );
+    for path in ["bad/m", "bad/o"] {
+        match fs.at(path) {
+            Err(Error::Damaged(boltfs::bolt::Error::Page { damage, .. })) => {
+                assert!(matches!(damage, Damage::Zeroed), "{damage:?}");
+            }
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    fs.save("bad/a", "edited").unwrap();
+    fs.rm("bad/z").unwrap();
+    fs.save("good/new", "x").unwrap();
+    // Where it could not be written back it is refused at once, not at the end.
+    refused!(fs.create("bad/mm"), Error::Damaged(_));
+    refused!(fs.mv("good/k", "bad/mm"), Error::Damaged(_));
+    refused!(fs.mv("bad/a", "bad/nn"), Error::Damaged(_));
+    let after = fs.commit_unjudged();
+    let after = Fs::over(after, options());
+    assert_eq!(after.text("bad/a"), "edited");
+    assert_eq!(
+        after.list(after.at("bad").unwrap(), 9).0,
+        [b"a", b"b", b"y"].map(|name| name.to_vec())
+    );
+    assert_eq!(after.ls("good"), ["k", "l", "new"]);
+}
+
+#[test]
+fn a_damaged_bucket_can_be_removed_once_nothing_in_it_can_be_read() {
+    let mut fs = hole();
+    refused!(fs.rmdir("bad"), Error::NotEmpty);
+    for name in ["a", "b", "y", "z"] {
+        fs.rm(&format!("bad/{name}")).unwrap();
+    }
+    refused!(fs.list(fs.at("bad").unwrap(), 9).1, Error::Incomplete);
+    fs.rmdir("bad").unwrap();
+    assert_eq!(fs.ls(""), ["good"]);
+    let after = fs.commit_unjudged();
+    assert_eq!(Fs::over(after, options()).ls(""), ["good"]);
+}
+
+#[test]
+fn a_damaged_bucket_can_be_moved_and_replaced() {
+    let mut fs = hole();
+    fs.mv("bad", "good/bad").unwrap();
+    assert_eq!(fs.text("good/bad/a"), "v");
+    let after = Fs::over(fs.commit_unjudged(), options());
+    assert_eq!(after.text("good/bad/z"), "v");
+    assert_eq!(after.ls(""), ["good"]);
+}
+
+#[test]
+fn a_long_name_beside_damage_is_found() {
+    let long = [b'x'; 300];
+    let mut build = Build::new(512);
+    let leaves = [
+        build.leaf(&[plain(b"a", b"v")]),
+        build.leaf(&[plain(b"m", b"v")]),
+        build.leaf(&[plain(&long, b"long")]),
+    ];
+    let branch = build.branch(&[(b"a", leaves[0]), (b"m", leaves[1]), (&long, leaves[2])]);
+    build.root = build.leaf(&[paged(b"bad", branch)]);
+    build.at(leaves[1])[..512].fill(0);
+    let fs = Fs::over(build.file(), options());
+    let shown = |key: &[u8]| {
+        format!(
+            "bad/{}",
+            String::from_utf8(name::encode(key, false)).unwrap()
+        )
+    };
+    assert_eq!(fs.text(&shown(&long)), "long");
+    // Of another one nobody knows: it may stand where nothing can be read.
+    refused!(fs.at(&shown(&[b'n'; 300])), Error::Damaged(_));
+}
+
+#[test]
+fn a_listing_of_keys_out_of_order_ends_and_has_each_entry_once() {
+    let mut build = Build::new(512);
+    let leaves = [
+        build.leaf(&[plain(b"a", b"1"), plain(b"b", b"2")]),
+        build.leaf(&[plain(b"m", b"3"), plain(b"z", b"4")]),
+        build.leaf(&[plain(b"o", b"5"), plain(b"c", b"6"), plain(b"q", b"7")]),
+    ];
+    let branch = build.branch(&[(b"a", leaves[0]), (b"m", leaves[1]), (b"o", leaves[2])]);
+    build.root = build.leaf(&[paged(b"bucket", branch)]);
+    let fs = Fs::over(build.file(), options());
+    for name in ["0", "aa", "b", "mm", "n"] {
+        fs.save(&format!("bucket/{name}"), "new").unwrap();
+    }
+    fs.rm("bucket/a").unwrap();
+    let dir = fs.at("bucket").unwrap();
+    for room in [1, 2, 3, 100] {
+        let (mut names, end) = fs.list(dir, room);
+        end.unwrap();
+        names.sort();
+        let expected = ["0", "aa", "b", "c", "m", "mm", "n", "o", "q", "z"];
+        assert_eq!(
+            names,
+            expected.map(|name| name.as_bytes().to_vec()),
+            "room for {room}"
+        );
+    }
+}
+
+/// Nothing that can be done to any of the damaged databases ends in a panic, or goes on for ever.
+#[test]
+fn every_damaged_fixture_can_be_walked_and_cleared() {
+    fn clear(fs: &Fs, path: &str, depth: usize) {
+        let Ok(dir) = fs.at(path) else { return };
+        let (names, _) = fs.list(dir, 5);
+        for name in names {
+            let path = format!(
+                "{path}/{}",
+                String::from_utf8(name).expect("a name is text")
+            );
+            match fs.stat(&path) {
+                Ok(attr) if attr.kind == boltfs::overlay::Kind::Directory && depth < 40 => {
+                    clear(fs, &path, depth + 1);
+                    let _ = fs.rmdir(&path);
+                }
+                Ok(_) => {
+                    let _ = fs.read(&path);
+                    let _ = fs.save(&path, "edited");
+                    let _ = fs.mv(&path, &format!("{path}.moved"));
+                    let _ = fs.rm(&format!("{path}.moved"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    for fixture in crate::common::Fixture::of_class("corrupt") {
+        let (_directory, file) = fixture.copy();
+        if crate::common::read::open(&file).is_err() {
+            continue; // refused as a whole: tests/refusals.rs
+        }
+        let fs = Fs::of_fixture(fixture.name());
+        clear(&fs, "", 0);
+        let _ = fs.vfs.pending(&mut |_| ());
+        let _ = fs.list(fs.at("").unwrap(), 3);
+    }
+}
