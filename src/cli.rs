@@ -3,15 +3,15 @@
 mod helper;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
-use log::LevelFilter;
 
-use crate::session::{self, Failure, Mode, MountRequest, NotLive, Options, Unfinished, Unmount};
+use crate::session::{
+    self, Failure, Mode, MountRequest, NotLive, Options, Unfinished, Unmount, say,
+};
 use helper::Helper;
 
 /// Everything went well, and what was to be committed is committed.
@@ -190,7 +190,7 @@ fn run_with(args: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
-    log_to_stderr(cli.verbose);
+    session::start_logging(cli.verbose);
     dispatch(cli, args).unwrap_or_else(|failure| {
         say(&failure);
         FAILURE
@@ -211,7 +211,7 @@ fn run_helper(helper: Helper, args: Vec<OsString>) -> u8 {
         },
         Helper::Umount => match helper::umount_request(args) {
             Ok((point, how)) => {
-                log_to_stderr(0);
+                session::start_logging(0);
                 helper::status(umount(&point, how).unwrap_or_else(|failure| {
                     say(&failure);
                     FAILURE
@@ -236,11 +236,6 @@ fn usage(e: &clap::Error) -> u8 {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => SUCCESS,
         _ => USAGE,
     }
-}
-
-fn say(message: &impl std::fmt::Display) {
-    // Standard error may be a terminal that has been closed.
-    let _ = writeln!(std::io::stderr(), "boltfs: {message}");
 }
 
 /// `args` is what `cli` was made of.
@@ -330,42 +325,6 @@ fn mount(cli: Cli, args: &[OsString]) -> session::Result<u8> {
         Ok(ended) if with_command && ended.report.failed => Ok(FAILURE_WITH_COMMAND),
         Ok(ended) => Ok(ended.command.unwrap_or(ended.report.exit_status())),
     }
-}
-
-/// Log lines read like our other messages; `RUST_LOG` decides over `-v`.
-fn log_to_stderr(verbose: u8) {
-    let mut builder = env_logger::Builder::new();
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        _ => LevelFilter::Debug,
-    };
-    builder
-        .filter_level(LevelFilter::Warn)
-        .filter_module("boltfs", level);
-    // It warns of each kind of request that is answered by its default: nothing for a terminal.
-    let of_fuser = if verbose > 1 {
-        level
-    } else {
-        LevelFilter::Error
-    };
-    builder.filter_module("fuser", of_fuser);
-    builder.parse_default_env();
-    builder.format(|out, record| match record.level() {
-        log::Level::Error => writeln!(out, "boltfs: {}", record.args()),
-        log::Level::Warn => writeln!(out, "boltfs: warning: {}", record.args()),
-        log::Level::Info => writeln!(out, "boltfs: {}", record.args()),
-        level => {
-            let level = level.as_str().to_lowercase();
-            writeln!(
-                out,
-                "boltfs: {level}: {}: {}",
-                record.target(),
-                record.args()
-            )
-        }
-    });
-    builder.init();
 }
 
 #[cfg(test)]

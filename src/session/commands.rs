@@ -6,6 +6,7 @@ use fuser::Notifier;
 use parking_lot::Mutex;
 
 use super::commit;
+use super::logging;
 use super::store::Store;
 use crate::fuse::{self, Control};
 use crate::vfs::Error;
@@ -56,6 +57,9 @@ impl Control for Commands {
                 if report.failed {
                     log::error!("{}", report.message);
                     return Err(Error::NotCommitted);
+                }
+                if !log::log_enabled!(log::Level::Info) {
+                    logging::record_report(&report);
                 }
                 log::info!("{}", report.message);
                 Ok(())

@@ -13,6 +13,7 @@ mod control;
 mod database;
 mod failure;
 mod lock;
+mod logging;
 mod mount;
 mod mountinfo;
 mod mountpoint;
@@ -29,6 +30,7 @@ pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_ba
 pub use check::run_check;
 pub use commit::{Outcome, Report};
 pub use failure::{Failure, Result};
+pub use logging::{say, start as start_logging};
 pub use mount::Allow;
 pub use options::{OptionError, Options, Owner};
 pub use umount::{Unmount, umount};

@@ -1,7 +1,7 @@
 //! One mount from beginning to end.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -17,6 +17,7 @@ use super::commands::Commands;
 use super::commit::{self, Report};
 use super::control::{Respond, Server};
 use super::failure::{Failure, Result};
+use super::logging::{self, say};
 use super::mount::{self, Allow, Plan};
 use super::mountinfo::{self, Mount};
 use super::options::Owner;
@@ -125,6 +126,8 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     let command = match mode {
         Mode::Background => {
             background::is_live().map_err(|e| cannot("whoever started this is gone", e))?;
+            logging::start_syslog();
+            logging::record_event(&mounted_on(plan));
             None
         }
         Mode::Front => {
@@ -152,11 +155,15 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
 fn announce(plan: &Plan) {
     if io::stderr().is_terminal() {
         say(&format!(
-            "{} is mounted on {}; Ctrl-C unmounts and commits",
-            plan.source.display(),
-            plan.point.display()
+            "{}; Ctrl-C unmounts and commits",
+            mounted_on(plan)
         ));
     }
+}
+
+fn mounted_on(plan: &Plan) -> String {
+    let (source, point) = (plan.source.display(), plan.point.display());
+    format!("{source} is mounted on {point}")
 }
 
 fn listen(mount: &Mount, database: &Path, events: &Sender<Event>) -> Option<Server> {
@@ -226,12 +233,8 @@ fn conclude(
     if !(heard && in_background) {
         say(&report.message);
     }
+    logging::record_report(&report);
     report
-}
-
-/// Says something on standard error, which may be a terminal that has been closed.
-fn say(message: &str) {
-    let _ = writeln!(io::stderr(), "boltfs: {message}");
 }
 
 /// Mounts a database and serves it to its end.
