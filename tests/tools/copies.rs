@@ -68,6 +68,20 @@ as_everybody! {
         bench.commit_nothing();
     }
 
+    /// Holes and shared blocks are things that a database does not have; the bytes are all that counts.
+    fn cp_of_holes(user) {
+        let mut bench = Bench::new(user);
+        bench.sh("truncate -s 1M \"$OUT\"/hole; echo end >>\"$OUT\"/hole; cp \"$OUT\"/hole config; cp --sparse=always config/hole config/hole-too; cp --reflink=auto config/hole rows");
+        bench.sh("cmp config/hole \"$OUT\"/hole; cp --sparse=always config/hole \"$OUT\"/again; cmp \"$OUT\"/again rows/hole; tar cS config | tar x -C \"$OUT\"; cmp \"$OUT\"/config/hole-too config/hole");
+        bench.fails("cp --reflink=always config/hole config/clone", "failed to clone");
+        bench.sh("rm -f config/clone");
+        let value = [&[0; 1 << 20][..], b"end\n"].concat();
+        for path in ["config/hole", "config/hole-too", "rows/hole"] {
+            bench.expect(path, &value);
+        }
+        bench.commit();
+    }
+
     fn install_program(user) {
         let mut bench = Bench::new(user);
         bench.sh("echo 3.4.27 >\"$OUT\"/v; install -m 640 \"$OUT\"/v cluster/clusterVersion; install -D \"$OUT\"/v new/sub/v");

@@ -151,6 +151,18 @@ as_everybody! {
         bench.commit();
     }
 
+    fn find_delete(user) {
+        let mut bench = Bench::new(user);
+        bench.sh("find rows -name 'row-1*' -delete; find config key -type f -empty -delete; find . -type d -empty -delete");
+        bench.sh("find config/nested -delete; find members -newer rows -delete; find rows -type f -size +1k -exec false {} +");
+        bench.expected("rows").nodes.retain(|key, _| !key.starts_with(b"row-1"));
+        bench.expect_no("config/empty");
+        bench.expected("key").nodes.remove(&[0; 8][..]).expect("it is empty");
+        bench.expect_no_bucket("hollow");
+        bench.expect_no_bucket("config/nested");
+        bench.commit();
+    }
+
     /// Everything: an empty database is one too, and is filled again.
     fn rm_of_everything(user) {
         let mut bench = Bench::new(user);
