@@ -373,7 +373,12 @@ mod tests {
         assert!(waiters.tell(&report));
         assert_eq!(plain.report().unwrap(), report);
         assert_eq!(discarding.report().unwrap(), report);
-        assert!(unmounted.load(Ordering::SeqCst));
+        // Nobody answers this message: it is dealt with when the thread of its connection runs.
+        let late = Instant::now() + Duration::from_secs(10);
+        while !unmounted.load(Ordering::SeqCst) {
+            assert!(Instant::now() < late, "nobody was told of the unmount");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
