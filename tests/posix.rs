@@ -18,10 +18,8 @@ const VERSION: &str = "0.2.2";
 /// How many tests that version has on Linux.
 const TESTS: usize = 398;
 
-/// What the suite passes over by itself. It runs its tests for read-only file systems only if it may remount.
-fn may_be_skipped(test: &str) -> bool {
-    test.contains("::erofs_") || test == "link::link_count_max" // no hard links, so no limit
-}
+/// What the suite passes over by itself: there are no hard links, and so there is no limit for them.
+const SKIPPED: [&str; 1] = ["link::link_count_max"];
 
 #[test]
 fn pjdfstest() {
@@ -50,46 +48,81 @@ fn pjdfstest() {
     ] {
         fs::set_permissions(on_the_way, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let suite = |tests: &[String]| {
+    let configuration = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pjdfstest.toml");
+    let run = |configuration: &Path, tests: &[String]| {
         let mut command = Command::new(&suite);
         command
-            .args(["--configuration-file", "tests/pjdfstest.toml", "--path"])
+            .arg("--configuration-file")
+            .arg(configuration)
+            .arg("--path")
             .arg(&place)
             .arg("--secondary-fs")
             .arg(directory.path())
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("NO_COLOR", "1");
-        if !tests.is_empty() {
-            command.arg("--exact").args(tests);
-        }
+            .env("NO_COLOR", "1")
+            .env("PATH", path_with_mount(directory.path()))
+            .args(tests);
         run_within(Duration::from_secs(300), &mut command)
     };
-    let output = suite(&[]);
+
+    let output = run(&configuration, &[]);
     let text = output.text();
     assert!(text.contains(&format!(" {TESTS} total")), "{output}");
-    let skipped = text
+    let (later, skipped): (Vec<_>, Vec<_>) = text
         .lines()
-        .filter_map(|line| line.strip_suffix(" skipped"));
-    let wrongly: Vec<_> = skipped
-        .map(str::trim)
-        .filter(|test| !may_be_skipped(test))
-        .collect();
-    assert!(wrongly.is_empty(), "skipped: {wrongly:?}\n{output}");
+        .filter_map(|line| Some(line.strip_suffix(" skipped")?.trim()))
+        .partition(|test| test.contains("::erofs_"));
+    assert_eq!(skipped, SKIPPED, "{output}");
     let unlucky = unlucky(&text);
     if unlucky.is_empty() {
         let failures = failures(&text).join("\n");
         assert!(output.is_success(), "{failures}\n{output}");
     } else {
-        let again = suite(&unlucky);
+        let again = run(
+            &configuration,
+            &[&["--exact".to_owned()], &unlucky[..]].concat(),
+        );
         let failures = failures(&again.text()).join("\n");
         assert!(again.is_success(), "{failures}\n{again}");
     }
+
+    // In one process with the others these fail: some of those leave files open for writing.
+    let text = fs::read_to_string(&configuration).unwrap();
+    let may_remount = text.replace("allow_remount = false", "allow_remount = true");
+    assert_ne!(text, may_remount);
+    let configuration = directory.join("pjdfstest.toml");
+    fs::write(&configuration, may_remount).unwrap();
+    let output = run(&configuration, &["::erofs_".to_owned()]);
+    assert!(output.is_success(), "{output}");
+    let passed = output
+        .text()
+        .lines()
+        .filter(|line| line.ends_with(" ok"))
+        .count();
+    assert_eq!(passed, later.len(), "{output}");
+
     // It clears up behind itself.
     mount.umount();
     let empty = tree([("bucket", bucket([]))]);
     let oracle = Oracle::shared();
     oracle.assert_sound(&database);
     empty.assert_same(&oracle.dump(&database).unwrap(), "committed");
+}
+
+/// A search path on which `mount` does what mount(8) does without its helper. The suite makes the mount read-only with
+/// `mount -o remount,ro`: the kernel can do that, and the suite is about what the file system answers then. Our helper
+/// refuses it, as it could not make a mount writable that was not.
+fn path_with_mount(directory: &Path) -> String {
+    let mount = directory.join("mount");
+    let path = std::env::var("PATH").unwrap_or_default();
+    if !mount.exists() {
+        fs::write(
+            &mount,
+            format!("#!/bin/sh\nPATH='{path}' exec mount -i \"$@\"\n"),
+        )
+        .unwrap();
+        fs::set_permissions(&mount, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    format!("{}:{path}", directory.display())
 }
 
 /// The lines that tell of a test that did not do what it should.
