@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::fs::{bucket, tree};
-use common::process::run_within;
+use common::process::{again_as_root, run_within};
 use common::{Mount, Oracle, TempDir};
 
 /// The version that tests/pjdfstest.toml is written for, which scripts/test installs.
@@ -24,7 +24,7 @@ const SKIPPED: [&str; 1] = ["link::link_count_max"];
 #[test]
 fn pjdfstest() {
     if !nix::unistd::geteuid().is_root() {
-        return as_root("pjdfstest");
+        return again_as_root("pjdfstest");
     }
     let suite = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join(format!("target/tools/pjdfstest-{VERSION}/bin/pjdfstest"));
@@ -147,19 +147,4 @@ fn unlucky(text: &str) -> Vec<String> {
     } else {
         Vec::new()
     }
-}
-
-/// Runs one test of this file again, as root.
-fn as_root(test: &str) {
-    let output = run_within(
-        Duration::from_secs(400),
-        Command::new("sudo")
-            .arg("-n")
-            .arg(std::env::current_exe().expect("a test knows its own file"))
-            .args(["--exact", test, "--nocapture"]),
-    );
-    assert!(
-        output.is_success(),
-        "the suite must run as root, here through `sudo -n`:\n{output}"
-    );
 }

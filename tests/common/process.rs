@@ -133,6 +133,23 @@ pub fn sh(directory: &Path, line: &str) -> Output {
         .current_dir(directory))
 }
 
+/// Runs a test of this test binary again, as root, for what only root can do.
+#[track_caller]
+pub fn again_as_root(test: &str) {
+    let myself = std::env::current_exe().expect("a test knows its own file");
+    let output = run_within(
+        Duration::from_secs(600),
+        Command::new("sudo")
+            .arg("-n")
+            .arg(myself)
+            .args(["--exact", test, "--nocapture"]),
+    );
+    assert!(
+        output.is_success(),
+        "{test} must run as root, here through `sudo -n`:\n{output}"
+    );
+}
+
 /// Waits until `done` is true; fails the test with `what` when that takes longer than `patience`.
 #[track_caller]
 pub fn wait_until(what: &str, patience: Duration, mut done: impl FnMut() -> bool) {
