@@ -123,6 +123,8 @@ pub enum Damage {
     },
     /// A page that is its own ancestor.
     Cycle,
+    /// A page that is part of two buckets, or of one twice.
+    Shared,
     /// More levels of branch pages than any database has.
     TooDeep,
     /// A bucket's value is too short for its header or its inline page.
@@ -170,6 +172,7 @@ impl fmt::Display for Damage {
                 write!(f, "has its keys out of order (element {index})")
             }
             Damage::Cycle => write!(f, "is its own ancestor"),
+            Damage::Shared => write!(f, "is used in two places"),
             Damage::TooDeep => write!(f, "lies below more branch levels than a database can have"),
             Damage::BucketValue { len } => {
                 write!(f, "holds a bucket whose value is damaged ({len} bytes)")

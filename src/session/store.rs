@@ -150,6 +150,8 @@ impl Store {
         }
         commit(&CommitOptions {
             free: proof.as_ref().and_then(|proof| proof.free.as_ref()),
+            avoid: proof.as_ref().map(|proof| &proof.dangling),
+            damaged: proof.as_ref().is_some_and(|proof| proof.free.is_none()),
             abandon_freelist: proof.as_ref().is_some_and(|proof| !proof.freelist_ok),
             ..Default::default()
         })

@@ -335,13 +335,15 @@ impl Staged {
 
 /// The element of the bucket at `path`.
 pub fn element<'a>(base: &'a Snapshot, path: &[Vec<u8>]) -> Element<'a> {
-    let mut bucket = base.root();
-    let mut found = None;
+    let mut found: Option<Element<'a>> = None;
     for name in path {
-        let element = bucket.get(name).expect("the base is sound");
-        let element = element.unwrap_or_else(|| panic!("{path:?} is not in the base"));
-        bucket = bucket.sub_bucket(&element).expect("the base is sound");
-        found = Some(element);
+        let bucket = match &found {
+            None => base.root(),
+            Some(element) => base.root().sub_bucket(element).expect("it was read before"),
+        };
+        // By a walk: where keys are out of order, a look-up may miss it.
+        let element = bucket.iter().find_map(|e| e.ok().filter(|e| e.key == name));
+        found = Some(element.unwrap_or_else(|| panic!("{path:?} is not in the base")));
     }
     found.expect("the root has no element")
 }

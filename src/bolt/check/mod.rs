@@ -66,6 +66,9 @@ pub struct Report {
     /// The pages that are proven to be free: nothing reaches them, and they are not the stored
     /// freelist's own. `None` where damage leaves it uncertain what is in use.
     pub free: Option<PageSet>,
+    /// Pages from the high-water mark on that something damaged refers to or claims for its run: if
+    /// they were written to, it would lead there.
+    pub dangling: PageSet,
     /// The stored freelist is right, or none is stored. Leaked pages do not make it wrong.
     pub freelist_ok: bool,
     /// The state of the other meta, if it was looked at.
@@ -144,11 +147,13 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
             ground = Ground::new(snapshot, &list);
         }
     }
+    let mut dangling = PageSet::new();
     let mut counts = counts.unwrap_or_else(|| {
         let mut walker = Walker::new(&ground);
         walker.findings = before;
         let counts = walk_alone(&mut walker, progress);
         findings = std::mem::take(&mut walker.findings);
+        dangling = std::mem::take(&mut walker.dangling);
         name_first_users(snapshot, &list, &mut findings);
         counts
     });
@@ -161,6 +166,7 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
         findings,
         counts,
         reachable,
+        dangling,
         other: None,
         walks,
     };

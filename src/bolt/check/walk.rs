@@ -10,12 +10,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::super::bucket::{BUCKET_HEADER, BucketRef, inline_page};
 use super::super::error::{Damage, Error};
 use super::super::page::{Element, Header, Page};
+use super::super::pageset::PageSet;
 use super::super::snapshot::MAX_LEVELS;
 use super::ground::Ground;
 use super::report::{Counts, Findings, Kind, Place, Severity, show_key};
 
 /// Most inline buckets one inside the other that are followed. bbolt writes none.
 const MAX_INLINE: u32 = 256;
+
+/// How far past the high-water mark references are remembered, in pages: further than one commit
+/// can grow the file.
+const DANGLING: u64 = 1 << 28;
 
 /// A page whose children are being walked.
 #[derive(Clone, Copy)]
@@ -96,6 +101,8 @@ pub(super) struct Walker<'g, 'a> {
     pub(super) leaf_levels: HashMap<u64, u32>,
     /// Pages of which the first user is wanted, and the users.
     pub(super) wanted: HashMap<u64, Option<Place>>,
+    /// Pages past the high-water mark that something refers to, or claims for its run.
+    pub(super) dangling: PageSet,
 }
 
 impl<'g, 'a> Walker<'g, 'a> {
@@ -108,6 +115,7 @@ impl<'g, 'a> Walker<'g, 'a> {
             counts: Counts::default(),
             leaf_levels: HashMap::new(),
             wanted: HashMap::new(),
+            dangling: PageSet::new(),
         }
     }
 
@@ -356,6 +364,9 @@ impl<'g, 'a> Walker<'g, 'a> {
         };
         let hwm = self.ground.snapshot.meta().hwm;
         if pgid < 2 || pgid >= hwm {
+            if (hwm..hwm.saturating_add(DANGLING)).contains(&pgid) {
+                self.dangling.insert(pgid);
+            }
             return lost(self, Error::page(pgid, Damage::OutOfRange { hwm }));
         }
         if pgid >= self.ground.pages {
@@ -375,7 +386,21 @@ impl<'g, 'a> Walker<'g, 'a> {
         }
         let page = match self.ground.snapshot.page(pgid) {
             Ok(page) => page,
-            Err(e) => return lost(self, e),
+            Err(e) => {
+                if let Error::Page {
+                    damage: Damage::OverflowPastEnd { overflow },
+                    ..
+                } = e
+                {
+                    // Its tail may still be there, behind the pages in use.
+                    let in_file = self.ground.snapshot.file_len();
+                    let in_file = in_file.div_ceil(self.ground.snapshot.page_size() as u64);
+                    let end = in_file.min(pgid + 1 + u64::from(overflow));
+                    let count = end.saturating_sub(hwm).min(DANGLING);
+                    self.dangling.insert_run(hwm, count);
+                }
+                return lost(self, e);
+            }
         };
         let overflow = u64::from(page.overflow());
         for next in pgid + 1..=pgid + overflow {

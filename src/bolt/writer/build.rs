@@ -63,10 +63,23 @@ impl Piece for Entry<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Child<'a> {
     pub pgid: u64,
-    /// The first key of the page; what the parent says it is, where the page cannot be read.
+    /// The first key of the page; what the parent says it is, where the page does not fit in.
     pub key: &'a [u8],
-    /// The page, if it can be read.
+    /// What the parent says the first key is.
+    pub claimed: &'a [u8],
+    /// The page, if it can be read and fits in between its neighbours.
     pub page: Option<Page<'a>>,
+}
+
+impl<'a> Child<'a> {
+    /// The child as the parent has it: its page is better left alone.
+    pub fn as_claimed(self) -> Child<'a> {
+        Child {
+            key: self.claimed,
+            page: None,
+            ..self
+        }
+    }
 }
 
 /// The content of a bucket when it is complete.
@@ -82,9 +95,6 @@ pub(super) struct Builder<'a> {
     leaves: Level<Item<'a>>,
     /// Level 1 first: entries for leaf pages.
     branches: Vec<Level<Entry<'a>>>,
-    /// Of each branch level, the page written last: its number and what is on it. It is taken back
-    /// where a lone entry has no other neighbour.
-    written: Vec<Option<(u64, Vec<Entry<'a>>)>>,
     /// The last key that was fed, or the first of the last subtree.
     last: Vec<u8>,
     /// There is a bucket among the elements.
@@ -96,7 +106,6 @@ impl<'a> Builder<'a> {
         Builder {
             leaves: Level::new(page_size),
             branches: Vec::new(),
-            written: Vec::new(),
             last: Vec::new(),
             has_bucket: false,
         }
@@ -140,7 +149,10 @@ impl<'a> Builder<'a> {
         level: usize,
         child: Child<'a>,
     ) -> Result<()> {
-        let mut level = level;
+        let (mut child, mut level) = (child, level);
+        if child.key <= &self.last[..] {
+            child = child.as_claimed();
+        }
         if let Some(page) = child.page {
             if page.is_leaf() != (level == 0) {
                 level = tx.level_of(page)?;
@@ -148,7 +160,12 @@ impl<'a> Builder<'a> {
             if page.is_leaf() && page.count() == 0 {
                 return tx.release(&page);
             }
-            if !page.is_leaf() && page.count() == 1 && tx.is_sound(&page) {
+            // bbolt breaks branches with one child, and those whose first key is not that of the
+            // leaf below.
+            if !page.is_leaf()
+                && (page.count() == 1 || page.key(0).is_ok_and(|key| key != child.key))
+                && tx.is_sound(&page)
+            {
                 return self.expand(tx, level, &page);
             }
         }
@@ -177,8 +194,11 @@ impl<'a> Builder<'a> {
                     return self.expand(tx, level, &page);
                 }
                 if self.is_lone(l) {
-                    self.must_absorb_left(tx, l, entry.pgid)?;
-                    l = 0;
+                    match self.absorb_left(tx, l)? {
+                        Ok(()) => l = 0,
+                        Err(_) if !entry.old => return self.take_back(tx, level, entry.pgid),
+                        Err(left) => return self.take_in_again(tx, level, &entry, left),
+                    }
                     continue;
                 }
             }
@@ -203,16 +223,14 @@ impl<'a> Builder<'a> {
             }
             return Ok(());
         }
-        for index in 0..page.count() {
-            let child = tx.child(page, index)?;
+        for child in tx.children(page, None)? {
             self.subtree(tx, level.saturating_sub(1), child)?;
         }
         Ok(())
     }
 
-    /// Takes in the old page to the left of what is pending at `level`, which is too little. There
-    /// is one, since what is under-filled has not been cut. Answers the page that could not be
-    /// taken in.
+    /// Takes in the page to the left of what is pending at `level`, which is too little. Answers the
+    /// page that could not be taken in.
     fn absorb_left(
         &mut self,
         tx: &mut Transaction<'a>,
@@ -222,94 +240,85 @@ impl<'a> Builder<'a> {
             return Ok(Err(0));
         };
         let entries = &mut self.branches[above - 1];
-        let Some(&Entry {
-            pgid: left, old, ..
-        }) = entries.last()
-        else {
+        let Some(entry) = entries.last() else {
             return Ok(Err(0));
         };
-        if !old {
-            // An old page between them was itself too little, and has been taken in.
-            let taken = level > 0 && self.take_back(tx, level, above)?;
-            return Ok(if taken { Ok(()) } else { Err(left) });
-        }
+        let left = entry.pgid;
         let page = match tx.base().page(left) {
-            Ok(page) if page.is_leaf() == (above == 1) && tx.may_take_in(&page) => page,
+            _ if !entry.old => None,
+            Ok(page)
+                if page.is_leaf() == (above == 1) && tx.may_take_in_again(&page, &entry.key) =>
+            {
+                Some(page)
+            }
             _ => return Ok(Err(left)),
         };
         entries.pop();
-        tx.keep_no_more(&page);
         let last = std::mem::take(&mut self.last);
-        if level == 0 {
-            let pending = self.leaves.take();
-            self.expand(tx, above - 1, &page)?;
-            for item in pending {
-                self.item(tx, item, left)?;
+        let (items, entries) = match level {
+            0 => (self.leaves.take(), Vec::new()),
+            _ => (Vec::new(), self.branches[level - 1].take()),
+        };
+        match page {
+            Some(page) => {
+                tx.keep_no_more(&page);
+                self.expand(tx, above - 1, &page)?;
             }
-        } else {
-            let pending = self.branches[level - 1].take();
-            self.expand(tx, above - 1, &page)?;
-            for entry in pending {
-                self.link(tx, level - 1, entry, None)?;
-            }
+            None => self.take_back(tx, above - 1, left)?,
+        }
+        for item in items {
+            self.item(tx, item, left)?;
+        }
+        for entry in entries {
+            self.link(tx, level - 1, entry, None)?;
         }
         self.last = last;
         Ok(Ok(()))
     }
 
-    /// Takes back the branch page that the last entry at level `above` is for, written in this
-    /// transaction, for the sake of what is pending at `level`. Answers whether it could.
-    fn take_back(&mut self, tx: &mut Transaction<'a>, level: usize, above: usize) -> Result<bool> {
-        let below = above - 1;
-        let last = self.branches[above - 1].last().map(|entry| entry.pgid);
-        let written = below.checked_sub(1).and_then(|l| self.written.get_mut(l));
-        let Some((pgid, entries)) = written
-            .and_then(Option::take)
-            .filter(|(pgid, _)| Some(*pgid) == last)
-        else {
-            return Ok(false);
-        };
-        self.branches[above - 1].pop();
-        tx.take_back(pgid, &entries);
-        // Where the page is of a higher level, its last child is the next one to look at.
-        let pending = if below == level {
-            self.branches[level - 1].take()
-        } else {
-            Vec::new()
-        };
-        for entry in entries.into_iter().chain(pending) {
-            self.entry(tx, below, entry)?;
+    /// As [`expand`](Self::expand) for a page that this transaction wrote. It happens only where
+    /// the old tree was odd: what is under-filled has not been cut, so what is to its left is an
+    /// old page, unless that turned out to hold less than its kind does.
+    fn take_back(&mut self, tx: &mut Transaction<'a>, level: usize, pgid: u64) -> Result<()> {
+        let (header, bytes) = tx.sink.take_back(pgid)?;
+        let page = Page::new(pgid, header, 0, &bytes)?;
+        for index in 0..page.count() {
+            if page.is_leaf() {
+                let Element {
+                    flags, key, value, ..
+                } = page.leaf(index)?;
+                let (key, value) = (key.to_vec().into(), value.to_vec().into());
+                self.item(tx, Item { flags, key, value }, pgid)?;
+            } else {
+                let child = page.child(index)?;
+                let entry = Entry {
+                    key: child.key.to_vec().into(),
+                    pgid: child.pgid,
+                    old: !tx.sink.written().contains(child.pgid),
+                };
+                self.link(tx, level.saturating_sub(1), entry, None)?;
+            }
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Writes a branch page of `level`, and remembers it.
-    fn write_branch(
+    /// As [`expand`](Self::expand) for a page that was kept already. It is the last resort for a lone
+    /// entry, which no branch page may have, for bbolt breaks such a tree; `left` is the page to the
+    /// left of it, which could not be taken in.
+    fn take_in_again(
         &mut self,
         tx: &mut Transaction<'a>,
         level: usize,
-        entries: Vec<Entry<'a>>,
-    ) -> Result<Entry<'a>> {
-        let entry = tx.write_branch(&entries)?;
-        self.written.resize_with(self.branches.len(), || None);
-        self.written[level - 1] = Some((entry.pgid, entries));
-        Ok(entry)
-    }
-
-    /// As [`absorb_left`](Self::absorb_left) for a lone entry, which no branch page may have: bbolt
-    /// breaks such a tree. `right` is its other neighbour, which cannot be taken in either.
-    fn must_absorb_left(
-        &mut self,
-        tx: &mut Transaction<'a>,
-        level: usize,
-        right: u64,
+        entry: &Entry<'a>,
+        left: u64,
     ) -> Result<()> {
-        let Err(left) = self.absorb_left(tx, level)? else {
-            return Ok(());
-        };
-        let mut why = [left, right].into_iter().filter(|&pgid| pgid != 0);
-        let found = why.find_map(|pgid| tx.why_not_taken_in(pgid));
-        Err(found.unwrap_or_else(|| Error::page(left.max(right), Damage::NoChild)))
+        match tx.base().page(entry.pgid) {
+            Ok(page) if tx.may_take_in_again(&page, &entry.key) => {
+                tx.keep_no_more(&page);
+                self.expand(tx, level, &page)
+            }
+            _ => Err(tx.why_not_taken_in([left, entry.pgid])),
+        }
     }
 
     fn is_empty(&self, level: usize) -> bool {
@@ -350,7 +359,7 @@ impl<'a> Builder<'a> {
                 }
             } else {
                 match self.branches[level - 1].cut() {
-                    Some(entries) => self.write_branch(tx, level, entries)?,
+                    Some(entries) => tx.write_branch(entries)?,
                     None => return Ok(()),
                 }
             };
@@ -367,7 +376,7 @@ impl<'a> Builder<'a> {
             }
         } else {
             for entries in self.branches[level - 1].flush() {
-                written.push(self.write_branch(tx, level, entries)?);
+                written.push(tx.write_branch(entries)?);
             }
         }
         for entry in written {
@@ -386,13 +395,15 @@ impl<'a> Builder<'a> {
                 continue;
             }
             if !is_top && self.is_underfull(level) {
-                if self.is_lone(level) {
-                    self.must_absorb_left(tx, level, 0)?;
-                    level = 0;
-                    continue;
-                } else if self.absorb_left(tx, level)?.is_ok() {
-                    level = 0;
-                    continue;
+                match self.absorb_left(tx, level)? {
+                    Ok(()) => {
+                        level = 0;
+                        continue;
+                    }
+                    Err(left) if self.is_lone(level) => {
+                        return Err(tx.why_not_taken_in([left, 0]));
+                    }
+                    Err(_) => {}
                 }
             }
             if is_top && level == 0 {
@@ -404,9 +415,18 @@ impl<'a> Builder<'a> {
                     return Ok(Built::Paged(tx.write_leaf(items)?.pgid));
                 }
             }
-            if is_top && self.is_lone(level) {
-                let entry = self.branches[level - 1].pop();
-                return Ok(Built::Paged(entry.map_or(0, |entry| entry.pgid)));
+            if is_top
+                && self.is_lone(level)
+                && let Some(entry) = self.branches[level - 1].pop()
+            {
+                // Nothing but a page that cannot be read: as the root it would take the bucket with
+                // it, or the database. A branch keeps what is known of it.
+                let is_damaged = entry.old && tx.base().page(entry.pgid).is_err();
+                let root = match is_damaged {
+                    true => tx.write_branch(vec![entry])?.pgid,
+                    false => entry.pgid,
+                };
+                return Ok(Built::Paged(root));
             }
             self.flush(tx, level)?;
             level += 1;

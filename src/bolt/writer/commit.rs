@@ -3,6 +3,7 @@
 use super::merge::merge;
 use super::sink::Sink;
 use super::transaction::{Transaction, extent};
+use super::verify::verify;
 use super::{CommitError, CommitOptions, Committed, Stats};
 use crate::bolt::allocator::Allocator;
 use crate::bolt::edit::Changes;
@@ -218,7 +219,11 @@ impl<'a> Job<'a, '_> {
                 }
             }
         }
-        Allocator::new(available, hwm)
+        Allocator::new(
+            available,
+            hwm,
+            self.options.avoid.cloned().unwrap_or_default(),
+        )
     }
 
     /// Everything but the meta: pages built, written and durable.
@@ -232,6 +237,9 @@ impl<'a> Job<'a, '_> {
         if tx.placed.len() != tx.moved.len() {
             let text = "a bucket was moved away and put nowhere".to_owned();
             return Err(Error::Limit(text));
+        }
+        if self.options.damaged {
+            verify(&mut tx, root)?;
         }
         // 3. The freelist: what neither the new tree reaches, nor the list itself.
         let freelist = match self.free_pages(&tx) {
@@ -316,6 +324,9 @@ impl<'a> Job<'a, '_> {
         let hwm = tx.sink.allocator().hwm();
         free.insert_run(base.hwm, hwm.saturating_sub(base.hwm));
         for (first, pages) in tx.sink.written().runs() {
+            free.remove_run(first, pages);
+        }
+        for (first, pages) in self.options.avoid.iter().flat_map(|avoid| avoid.runs()) {
             free.remove_run(first, pages);
         }
         free.remove(0);

@@ -81,6 +81,8 @@ struct Frame<'a> {
     /// Key and flags of its element; none for the root bucket.
     element: Option<(Cow<'a, [u8]>, u32)>,
     sequence: u64,
+    /// Its root page in the base; 0 for one that had none.
+    old_root: u64,
     edits: Ahead<'a>,
     path: Vec<Step<'a>>,
     builder: Builder<'a>,
@@ -117,11 +119,15 @@ pub(super) fn merge<'a>(tx: &mut Transaction<'a>, edits: Edits<'a>) -> Result<u6
                 let Frame {
                     element,
                     sequence,
+                    old_root,
                     builder,
                     at,
                     ..
                 } = *done;
                 let built = builder.finish(tx, element.is_some())?;
+                if let Built::Paged(new) = built {
+                    tx.replaced.insert(new, old_root);
+                }
                 match (element, built) {
                     (Some((key, flags)), built) => {
                         let value = Cow::Owned(built.into_value(sequence));
@@ -147,6 +153,7 @@ impl<'a> Frame<'a> {
         Frame {
             element,
             sequence,
+            old_root: 0,
             edits,
             path: Vec::new(),
             builder: Builder::new(tx.page_size()),
@@ -166,27 +173,33 @@ impl<'a> Frame<'a> {
             });
             return Ok(());
         }
+        self.old_root = bucket.at().root;
         let level = tx.level_of(page)?;
-        self.enter(tx, page, level, None)
+        self.enter(tx, page, level, None, None)
     }
 
-    /// Steps down to a page in which something changes: its content will be written anew.
+    /// Steps down to a page in which something changes: its content will be written anew. `low` is
+    /// the least key it may have, if that is in doubt.
     fn enter(
         &mut self,
         tx: &mut Transaction<'a>,
         page: Page<'a>,
         level: usize,
+        low: Option<&'a [u8]>,
         bound: Option<&'a [u8]>,
     ) -> Result<()> {
         if self.path.len() >= MAX_LEVELS {
             return Err(Error::page(page.pgid(), Damage::TooDeep));
         }
         if tx.freed().contains(page.pgid()) {
-            return Err(Error::page(page.pgid(), Damage::Cycle));
+            return Err(Error::page(page.pgid(), Damage::Shared));
         }
         tx.release(&page)?;
         self.at = page.pgid();
         self.path.push(if page.is_leaf() {
+            if page.count() > 0 && low > Some(page.key(0)?) {
+                return Err(Error::page(page.pgid(), Damage::Unsorted { index: 0 }));
+            }
             Step::Leaf {
                 page,
                 next: 0,
@@ -194,9 +207,8 @@ impl<'a> Frame<'a> {
                 bound,
             }
         } else {
-            let children = (0..page.count()).map(|index| tx.child(&page, index));
             Step::Branch {
-                children: children.collect::<Result<_>>()?,
+                children: tx.children(&page, low)?,
                 next: 0,
                 level,
                 bound,
@@ -257,13 +269,16 @@ impl<'a> Frame<'a> {
                     let bound = children.get(*next).map(|next| next.key).or(*bound);
                     let below = level.saturating_sub(1);
                     if self.edits.below(bound) {
-                        let page = child.page.map_or_else(|| tx.base().page(child.pgid), Ok)?;
+                        let (page, low) = match child.page {
+                            Some(page) => (page, None),
+                            None => (tx.base().page(child.pgid)?, Some(child.claimed)),
+                        };
                         // A page of a kind that does not belong here goes by its own depth.
                         let level = match page.is_leaf() == (below == 0) {
                             true => below,
                             false => tx.level_of(page)?,
                         };
-                        self.enter(tx, page, level, bound)?;
+                        self.enter(tx, page, level, low, bound)?;
                     } else {
                         self.builder.subtree(tx, below, child)?;
                     }

@@ -12,6 +12,7 @@ mod level;
 mod merge;
 mod sink;
 mod transaction;
+mod verify;
 
 use super::error::Error;
 use super::meta::Meta;
@@ -27,6 +28,13 @@ pub struct CommitOptions<'o> {
     /// check has proved it, and that no page is reached twice. Only then free pages are reused;
     /// else pages are appended.
     pub free: Option<&'o PageSet>,
+    /// Pages from the high-water mark on that something damaged refers to, as the check found them.
+    /// They are not written to: what refers to them would suddenly have other content.
+    pub avoid: Option<&'o PageSet>,
+    /// The check found damage that leaves it uncertain which pages are in use. The commit then proves,
+    /// at the cost of a walk through the whole database, that nothing of what it replaces comes
+    /// back through a page that leads where it must not.
+    pub damaged: bool,
     /// Store no freelist, as the one of the base is known to be wrong. (A base that stores none
     /// stays so in any case.)
     pub abandon_freelist: bool,

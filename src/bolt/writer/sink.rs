@@ -3,7 +3,7 @@
 use super::build::{Entry, Item};
 use super::level::Piece;
 use crate::bolt::allocator::Allocator;
-use crate::bolt::error::{Error, Result};
+use crate::bolt::error::{Damage, Error, Result};
 use crate::bolt::file::Disk;
 use crate::bolt::freelist;
 use crate::bolt::page::{BRANCH, FREELIST, HEADER, Header, LEAF};
@@ -99,6 +99,33 @@ impl<'d> Sink<'d> {
         Ok(())
     }
 
+    /// Reads a run that was written, and forgets it: nothing refers to it any more.
+    pub fn take_back(&mut self, pgid: u64) -> Result<(Header, Vec<u8>)> {
+        let (header, bytes) = self.read_back(pgid)?;
+        self.written
+            .remove_run(pgid, u64::from(header.overflow) + 1);
+        Ok((header, bytes))
+    }
+
+    /// Reads a run that was written.
+    pub fn read_back(&mut self, pgid: u64) -> Result<(Header, Vec<u8>)> {
+        self.flush()?;
+        let read = |bytes: &mut [u8]| {
+            let done = self.disk.read_exact_at(bytes, pgid * self.page_size as u64);
+            done.map_err(|e| Error::io(format!("read page {pgid} back"), e))
+        };
+        let mut first = [0; HEADER];
+        read(&mut first)?;
+        match Header::read(&first) {
+            Some(header) if header.id == pgid => {
+                let mut bytes = vec![0; (header.overflow as usize + 1) * self.page_size];
+                read(&mut bytes)?;
+                Ok((header, bytes))
+            }
+            _ => Err(Error::page(pgid, Damage::Gone)),
+        }
+    }
+
     fn flush(&mut self) -> Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let done = self.write(&buffer);
@@ -155,7 +182,7 @@ impl<'d> Sink<'d> {
 
     /// Writes a branch page.
     pub fn branch(&mut self, entries: &[Entry<'_>]) -> Result<u64> {
-        let size = branch_size(entries);
+        let size = HEADER + entries.iter().map(Piece::size).sum::<usize>();
         let id = self.header(BRANCH, entries.len(), size)?;
         let mut pos = HEADER * entries.len();
         for entry in entries {
@@ -171,12 +198,6 @@ impl<'d> Sink<'d> {
         }
         self.end(size)?;
         Ok(id)
-    }
-
-    /// A run of `size` bytes that was written is not needed after all. It is not used again here.
-    pub fn take_back(&mut self, pgid: u64, size: usize) {
-        let pages = size.div_ceil(self.page_size) as u64;
-        self.written.remove_run(pgid, pages);
     }
 
     /// Writes a freelist of the pages in `free`, but for those it is itself written to.
@@ -207,11 +228,6 @@ impl<'d> Sink<'d> {
         }
         Ok(id)
     }
-}
-
-/// Bytes of a branch page with these entries.
-pub(super) fn branch_size(entries: &[Entry<'_>]) -> usize {
-    HEADER + entries.iter().map(Piece::size).sum::<usize>()
 }
 
 /// The element headers of a leaf page, data packed behind them in order.

@@ -3,13 +3,14 @@
 
 use super::Stats;
 use super::build::{Child, Entry, Item, is_large};
-use super::sink::{Sink, branch_size};
+use super::sink::Sink;
 use crate::bolt::bucket::{BucketRef, inline_page};
 use crate::bolt::error::{Damage, Error, Result};
 use crate::bolt::page::{Element, HEADER, Page};
 use crate::bolt::pageset::PageSet;
 use crate::bolt::snapshot::{MAX_LEVELS, Snapshot};
-use std::collections::HashSet;
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 /// The state of one commit while its pages are built.
 pub(super) struct Transaction<'a> {
@@ -20,11 +21,15 @@ pub(super) struct Transaction<'a> {
     pub moved: HashSet<u64>,
     /// Those that have been put there.
     pub placed: HashSet<u64>,
+    /// By its new root page, the old one of each bucket that was rewritten.
+    pub replaced: HashMap<u64, u64>,
     /// The check proved that no page of the base is reached twice: the extent that a page header
     /// claims can be trusted.
     proven: bool,
     /// Pages of the base that the new tree no longer has.
     freed: PageSet,
+    /// Pages that the new tree no longer has either, but too damaged to be freed.
+    damaged: PageSet,
     /// Pages of the base that the new tree was seen to keep.
     kept: PageSet,
     /// A page was met twice: no account of free pages can be trusted.
@@ -44,8 +49,10 @@ impl<'a> Transaction<'a> {
             stats: Stats::default(),
             moved,
             placed: HashSet::new(),
+            replaced: HashMap::new(),
             proven,
             freed: PageSet::new(),
+            damaged: PageSet::new(),
             kept: PageSet::new(),
             shared: false,
         }
@@ -84,31 +91,99 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes a branch page; answers its entry for the page above.
-    pub fn write_branch(&mut self, entries: &[Entry<'a>]) -> Result<Entry<'a>> {
-        let pgid = self.sink.branch(entries)?;
-        let first = entries.first();
+    pub fn write_branch(&mut self, entries: Vec<Entry<'a>>) -> Result<Entry<'a>> {
+        let pgid = self.sink.branch(&entries)?;
+        let first = entries.into_iter().next();
         Ok(Entry {
-            key: first.map(|entry| entry.key.clone()).unwrap_or_default(),
+            key: first.map(|entry| entry.key).unwrap_or_default(),
             pgid,
             old: false,
         })
     }
 
-    /// The new tree does without a branch page that was written for it. Its pages are free.
-    pub fn take_back(&mut self, pgid: u64, entries: &[Entry<'a>]) {
-        self.sink.take_back(pgid, branch_size(entries));
+    /// The children of a branch page, with the first keys that are really there (bbolt takes them for
+    /// granted, and breaks the tree where a branch has another one). A key that is not between the
+    /// neighbours' is not taken over, since that would hide keys of theirs; `low` is where the page's
+    /// own neighbour to the left may end, if the page itself does not fit in.
+    ///
+    /// # Errors
+    /// An element that cannot be read or is out of order; a child that was met already, so that the
+    /// new tree would have its content twice.
+    pub fn children(&self, page: &Page<'a>, low: Option<&[u8]>) -> Result<Vec<Child<'a>>> {
+        page.verify_order()?;
+        let mut children: Vec<Child<'a>> = Vec::with_capacity(page.count());
+        for index in 0..page.count() {
+            let (pgid, claimed) = page.child(index).map(|child| (child.pgid, child.key))?;
+            if self.freed.contains(pgid) {
+                return Err(Error::page(pgid, Damage::Shared));
+            }
+            let below = self.base.page(pgid).ok();
+            let first = below.map(|page| self.edge(page, Edge::First, &mut { BUDGET }, 0));
+            let mut child = Child {
+                pgid,
+                key: first.and_then(Found::key).unwrap_or(claimed),
+                claimed,
+                page: below,
+            };
+            let fits = match child.key.cmp(claimed) {
+                Ordering::Equal => true,
+                Ordering::Greater => {
+                    let mut next = (index + 1..page.count()).map(|next| page.key(next));
+                    next.next().transpose()?.is_none_or(|next| child.key < next)
+                }
+                Ordering::Less => {
+                    low.is_none_or(|low| low <= child.key) && self.is_right_of(&children, child.key)
+                }
+            };
+            if !fits {
+                child = child.as_claimed();
+            }
+            children.push(child);
+        }
+        Ok(children)
     }
 
-    /// Child `index` of a branch page, with the first key that is really there.
-    pub fn child(&self, page: &Page<'a>, index: usize) -> Result<Child<'a>> {
-        let child = page.child(index)?;
-        let page = self.base.page(child.pgid).ok();
-        let first = page.filter(|p| p.count() > 0).and_then(|p| p.key(0).ok());
-        Ok(Child {
-            pgid: child.pgid,
-            key: first.unwrap_or(child.key),
-            page,
-        })
+    /// Every key below `children` is known to be lower than `key`.
+    fn is_right_of(&self, children: &[Child<'a>], key: &[u8]) -> bool {
+        let mut budget = BUDGET;
+        let last = children.iter().rev().map(|child| match child.page {
+            Some(page) => self.edge(page, Edge::Last, &mut budget, 0),
+            None => Found::Unknown,
+        });
+        match last.into_iter().find(|last| !matches!(last, Found::None)) {
+            Some(Found::Key(last)) => last < key,
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    /// The first or the last key below `page`, which is `depth` levels below where the search began.
+    fn edge(&self, page: Page<'a>, edge: Edge, budget: &mut u32, depth: usize) -> Found<'a> {
+        if *budget == 0 || depth > MAX_LEVELS {
+            return Found::Unknown;
+        }
+        *budget -= 1;
+        for n in 0..page.count() {
+            let index = match edge {
+                Edge::First => n,
+                Edge::Last => page.count() - 1 - n,
+            };
+            let found = if page.is_leaf() {
+                page.key(index).map_or(Found::Unknown, Found::Key)
+            } else {
+                match page
+                    .child(index)
+                    .and_then(|child| self.base.page(child.pgid))
+                {
+                    Ok(child) => self.edge(child, edge, budget, depth + 1),
+                    Err(_) => Found::Unknown,
+                }
+            };
+            if !matches!(found, Found::None) {
+                return found;
+            }
+        }
+        Found::None
     }
 
     /// How many levels the leaves are below `page`: along the first children that can be read.
@@ -138,12 +213,22 @@ impl<'a> Transaction<'a> {
         !is_large(page) && self.is_sound(page)
     }
 
-    /// What is wrong with a page that could not be taken in.
-    pub fn why_not_taken_in(&self, pgid: u64) -> Option<Error> {
-        match self.base.page(pgid) {
+    /// As [`may_take_in`](Self::may_take_in) for a page that was kept with the first key `key`.
+    pub fn may_take_in_again(&self, page: &Page<'a>, key: &[u8]) -> bool {
+        let first = self.edge(*page, Edge::First, &mut { BUDGET }, 0);
+        self.may_take_in(page) && first.key() == Some(key)
+    }
+
+    /// What is wrong with one of these pages, which could not be taken in. 0 stands for none.
+    pub fn why_not_taken_in(&self, pages: [u64; 2]) -> Error {
+        let pages = pages.into_iter().filter(|&pgid| pgid != 0);
+        let why = |pgid| match self.base.page(pgid) {
             Err(e) => Some(e),
+            Ok(_) if self.freed.contains(pgid) => Some(Error::page(pgid, Damage::Shared)),
             Ok(page) => page.used().err().or(page.verify_order().err()),
-        }
+        };
+        let found = pages.clone().find_map(why);
+        found.unwrap_or_else(|| Error::page(pages.max().unwrap_or(0), Damage::NoChild))
     }
 
     /// The new tree no longer has this page.
@@ -203,21 +288,6 @@ impl<'a> Transaction<'a> {
     /// The bucket in `element` is gone, with all that is in it but for what was moved elsewhere.
     /// Damage does not keep a bucket from being deleted: what cannot be read stays allocated.
     pub fn free_bucket(&mut self, element: &Element<'a>) {
-        let base = self.base;
-        let root = BucketRef::read(element, 0).and_then(|bucket| base.page(bucket.root));
-        std::thread::scope(|scope| {
-            if let Ok(root) = root
-                && !root.is_leaf()
-            {
-                // Without the thread it only takes longer.
-                let ahead = std::thread::Builder::new();
-                let _ = ahead.spawn_scoped(scope, move || touch_ahead(base, &root));
-            }
-            self.free_tree(element);
-        });
-    }
-
-    fn free_tree(&mut self, element: &Element<'a>) {
         // Pages not visited yet, and values of inline buckets.
         let mut pages = Vec::new();
         let mut buckets = vec![*element];
@@ -240,7 +310,7 @@ impl<'a> Transaction<'a> {
             let Ok(page) = self.base.page(pgid) else {
                 continue;
             };
-            if self.freed.contains(pgid) {
+            if self.freed.contains(pgid) || self.damaged.contains(pgid) {
                 self.shared = true;
                 continue;
             }
@@ -253,8 +323,9 @@ impl<'a> Transaction<'a> {
                 touch(self.base, &pages[before..]);
                 page.used().ok()
             };
-            if let Some(used) = used {
-                self.free_run(&page, used);
+            match used {
+                Some(used) => self.free_run(&page, used),
+                None => drop(self.damaged.insert(pgid)),
             }
         }
     }
@@ -281,6 +352,35 @@ impl<'a> Transaction<'a> {
     }
 }
 
+/// Pages that a search for the first or last key may look at. More than one for each level only
+/// where damage left empty pages.
+const BUDGET: u32 = 4096;
+
+/// Which end of a subtree.
+#[derive(Clone, Copy)]
+enum Edge {
+    First,
+    Last,
+}
+
+/// The key at one end of a subtree.
+enum Found<'a> {
+    Key(&'a [u8]),
+    /// There is none: only empty leaves.
+    None,
+    /// It cannot be read.
+    Unknown,
+}
+
+impl<'a> Found<'a> {
+    fn key(self) -> Option<&'a [u8]> {
+        match self {
+            Found::Key(key) => Some(key),
+            _ => None,
+        }
+    }
+}
+
 /// Brings the heads of these pages closer, all at once: one after the other, each would be waited for.
 fn touch(base: &Snapshot, pages: &[u64]) {
     let (map, size) = (base.map(), base.page_size() as u64);
@@ -289,20 +389,6 @@ fn touch(base: &Snapshot, pages: &[u64]) {
         .flat_map(|pgid| [0, 64, 128].map(|at| pgid.saturating_mul(size) | at));
     let bytes = heads.filter_map(|at| map.get(usize::try_from(at).ok()?));
     std::hint::black_box(bytes.fold(0, |sum, byte| sum ^ byte));
-}
-
-/// Does so for the second half of a large tree, while somebody walks through the first.
-fn touch_ahead(base: &Snapshot, root: &Page<'_>) {
-    for index in root.count() / 2..root.count() {
-        let Ok(page) = root.child(index).and_then(|child| base.page(child.pgid)) else {
-            continue;
-        };
-        if page.is_leaf() {
-            return; // not large
-        }
-        let children = (0..page.count()).filter_map(|i| Some(page.child(i).ok()?.pgid));
-        touch(base, &children.collect::<Vec<_>>());
-    }
 }
 
 /// How many pages of a run may be freed, where nothing is proved about the file. A header that claims
