@@ -245,7 +245,9 @@ impl<'a> Builder<'a> {
         };
         let left = entry.pgid;
         let page = match tx.base().page(left) {
-            _ if !entry.old => None,
+            // A leaf may be under-filled, so nothing has to be taken back for its sake.
+            _ if !entry.old && level > 0 => None,
+            _ if !entry.old => return Ok(Err(left)),
             Ok(page)
                 if page.is_leaf() == (above == 1) && tx.may_take_in_again(&page, &entry.key) =>
             {
@@ -276,28 +278,20 @@ impl<'a> Builder<'a> {
         Ok(Ok(()))
     }
 
-    /// As [`expand`](Self::expand) for a page that this transaction wrote. It happens only where
-    /// the old tree was odd: what is under-filled has not been cut, so what is to its left is an
-    /// old page, unless that turned out to hold less than its kind does.
+    /// As [`expand`](Self::expand) for a branch page that this transaction wrote. That is seldom
+    /// needed: what is under-filled has not been cut, so an old page is to its left, and only
+    /// where that held very little itself the one before it comes in question.
     fn take_back(&mut self, tx: &mut Transaction<'a>, level: usize, pgid: u64) -> Result<()> {
         let (header, bytes) = tx.sink.take_back(pgid)?;
         let page = Page::new(pgid, header, 0, &bytes)?;
         for index in 0..page.count() {
-            if page.is_leaf() {
-                let Element {
-                    flags, key, value, ..
-                } = page.leaf(index)?;
-                let (key, value) = (key.to_vec().into(), value.to_vec().into());
-                self.item(tx, Item { flags, key, value }, pgid)?;
-            } else {
-                let child = page.child(index)?;
-                let entry = Entry {
-                    key: child.key.to_vec().into(),
-                    pgid: child.pgid,
-                    old: !tx.sink.written().contains(child.pgid),
-                };
-                self.link(tx, level.saturating_sub(1), entry, None)?;
-            }
+            let child = page.child(index)?;
+            let entry = Entry {
+                key: child.key.to_vec().into(),
+                pgid: child.pgid,
+                old: !tx.sink.written().contains(child.pgid),
+            };
+            self.link(tx, level.saturating_sub(1), entry, None)?;
         }
         Ok(())
     }

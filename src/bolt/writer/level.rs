@@ -1,8 +1,7 @@
 //! One level of a tree under construction: content that is not written yet, and where to cut it.
 //!
 //! What must hold: after a cut, what stays behind is not under-filled. So whatever is under-filled
-//! has never been cut, and what stands to its left is an old page, which can be taken in; a page
-//! written in this transaction never has to be.
+//! has never been cut, and what stands to its left is an old page, which can be taken in.
 
 use crate::bolt::page::{HEADER, MAX_COUNT};
 
