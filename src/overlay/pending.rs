@@ -8,6 +8,7 @@ use crate::bolt::Result;
 use crate::view::leftover::is_leftover;
 use crate::view::text::Note;
 use crate::view::{name, number};
+use std::borrow::Cow;
 use std::fmt;
 use std::iter::Peekable;
 use std::ops::Bound;
@@ -27,11 +28,11 @@ pub enum Kind {
 
 /// One change.
 #[derive(Debug, Clone)]
-pub struct Pending {
+pub struct Pending<'a> {
     /// What happens.
     pub kind: Kind,
     /// Keys from the root down.
-    pub path: Vec<Vec<u8>>,
+    pub path: Cow<'a, [Vec<u8>]>,
     /// A bucket, not a key.
     pub bucket: bool,
     /// Length of the value in the database, in bytes.
@@ -48,7 +49,7 @@ pub struct Pending {
     pub rounded: Option<String>,
 }
 
-impl Pending {
+impl Pending<'_> {
     /// Where it is, by the names of the mount; a bucket's ends in `/`.
     pub fn shown_path(&self) -> String {
         let slash = if self.bucket { "/" } else { "" };
@@ -96,7 +97,7 @@ fn shown(keys: &[Vec<u8>]) -> String {
     name::path(keys.iter().map(|key| &key[..]))
 }
 
-impl fmt::Display for Pending {
+impl fmt::Display for Pending<'_> {
     /// One line, five columns divided by tabs: what happens, the path (a bucket's ends in `/`), the
     /// length in the database and the length to be stored (`-` where there is none), remarks divided
     /// by `, `.
@@ -121,7 +122,7 @@ impl fmt::Display for Pending {
 /// One change with the values it is about.
 pub struct Change<'a> {
     /// What it is.
-    pub pending: Pending,
+    pub pending: Pending<'a>,
     /// The value that is stored now.
     pub old: Option<&'a [u8]>,
     /// The value to be stored.
@@ -195,7 +196,7 @@ fn compare(
     let (was, is) = (stands(old, dir, key, raw)?, stands(new, dir, key, raw)?);
     let item = |kind, bucket| Pending {
         kind,
-        path: path.to_vec(),
+        path: Cow::Borrowed(path),
         bucket,
         old_len: None,
         new_len: None,

@@ -544,7 +544,7 @@ impl Driver {
                 let p = change.pending;
                 told.push(Told {
                     kind: p.kind,
-                    path: p.path,
+                    path: p.path.to_vec(),
                     bucket: p.bucket,
                     old_len: p.old_len,
                     new_len: p.new_len,
