@@ -1,8 +1,10 @@
 //! The end of a mount: what was staged is committed, or dropped, and one report says what became
 //! of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use super::failure::Failure;
 use super::store::Store;
 use crate::bolt::writer::Stats;
 
@@ -45,19 +47,20 @@ pub fn finish(store: &Store, discard: bool) -> Report {
         let mut report = committed(store);
         if report.failed {
             report.message.push(' ');
-            report
-                .message
-                .push_str(&match store.journal().or_else(|| store.rescue()) {
-                    Some(path) if store.journal().is_some() => format!(
-                        "Your edits are safe in {}: mount again with --recover.",
-                        path.display()
-                    ),
-                    Some(path) => format!(
-                        "Your edits are safe: {} is the database as it was mounted, with them.",
-                        path.display()
-                    ),
-                    None => "What was staged is lost with this mount.".to_owned(),
-                });
+            report.message.push_str(&match store
+                .journal()
+                .or_else(|| guarded(|| store.rescue()).ok().flatten())
+            {
+                Some(path) if store.journal().is_some() => format!(
+                    "Your edits are safe in {}: mount again with --recover.",
+                    path.display()
+                ),
+                Some(path) => format!(
+                    "Your edits are safe: {} is the database as it was mounted, with them.",
+                    path.display()
+                ),
+                None => "What was staged is lost with this mount.".to_owned(),
+            });
         }
         report
     };
@@ -79,9 +82,24 @@ fn discarded(store: &Store) -> Report {
     }
 }
 
+/// Runs `step`, and answers what a panic in it said: whoever waits for the outcome must be told one.
+fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("no reason given").to_owned()
+    })
+}
+
 /// Commits what is staged in `store` and says what happened.
 pub fn committed(store: &Store) -> Report {
-    let (failed, message) = match store.commit() {
+    let commit = guarded(|| store.commit()).unwrap_or_else(|panic| {
+        Err(Failure::new(
+            format!("boltfs failed in its own code ({panic}); please report this"),
+            "The state before the commit is intact.",
+        ))
+    });
+    let (failed, message) = match commit {
         Ok(None) => (
             false,
             format!("nothing to commit, {} is unchanged", store.path().display()),
@@ -120,6 +138,19 @@ fn describe(outcome: &Outcome, database: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_is_an_outcome() {
+        assert_eq!(guarded(|| 7), Ok(7));
+        assert_eq!(
+            guarded(|| panic!("at {}", 7)),
+            Err::<(), _>("at 7".to_owned())
+        );
+        assert_eq!(
+            guarded(|| panic!("plain")),
+            Err::<(), _>("plain".to_owned())
+        );
+    }
 
     #[test]
     fn the_line_counts_what_was_done() {
