@@ -1,6 +1,8 @@
 //! The command line.
 
+mod generate;
 mod helper;
+mod manual;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -113,17 +115,9 @@ struct Cli {
     #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append)]
     options: Vec<OsString>,
 
-    /// Pass over options that nobody knows.
-    #[arg(long, hide = true)]
-    sloppy: bool,
-
     /// Say more (twice: every request)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
-
-    /// This is the process that serves.
-    #[arg(long, hide = true)]
-    serving: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -172,26 +166,38 @@ pub fn run() -> ExitCode {
     let mut args = std::env::args_os();
     let name = args.next().unwrap_or_default();
     let args: Vec<OsString> = args.collect();
-    match args.split_first() {
-        Some((first, _)) if first == session::SERVING => session::leave_callers_files(),
-        Some((first, command)) if first == session::EXECUTE => return execute(command),
-        _ => {}
-    }
-    ExitCode::from(match Helper::called(&name) {
-        None => run_with(&args),
-        Some(helper) => run_helper(helper, args),
+    ExitCode::from(match args.split_first() {
+        Some((first, args)) if first == session::SERVING => {
+            session::leave_callers_files();
+            run_with(args, Process::Serving)
+        }
+        Some((first, command)) if first == session::EXECUTE => execute(command),
+        Some((first, kinds)) if first == generate::FLAG => generate(kinds),
+        _ => match Helper::called(&name) {
+            None => run_with(&args, Process::First),
+            Some(helper) => run_helper(helper, args),
+        },
     })
 }
 
+/// Which of the two processes of a mount in the background this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Process {
+    /// The one that was called, and starts the other.
+    First,
+    /// The one that stays.
+    Serving,
+}
+
 /// Runs `boltfs` with these arguments. Returns its exit status.
-fn run_with(args: &[OsString]) -> u8 {
+fn run_with(args: &[OsString], process: Process) -> u8 {
     let words = std::iter::once(OsString::from("boltfs")).chain(args.iter().cloned());
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(e) => return usage(&e),
     };
     session::start_logging(cli.verbose);
-    dispatch(cli, args).unwrap_or_else(|failure| {
+    dispatch(cli, args, process).unwrap_or_else(|failure| {
         say(&failure);
         FAILURE
     })
@@ -205,7 +211,7 @@ fn run_helper(helper: Helper, args: Vec<OsString>) -> u8 {
     };
     match helper {
         Helper::Mount => match helper::mount_args(args) {
-            Ok(Some(args)) => helper::status(run_with(&args)),
+            Ok(Some(args)) => helper::status(run_with(&args, Process::First)),
             Ok(None) => helper::SUCCESS,
             Err(message) => misused(message),
         },
@@ -223,11 +229,26 @@ fn run_helper(helper: Helper, args: Vec<OsString>) -> u8 {
 }
 
 /// Becomes the command that a database was mounted for.
-fn execute(command: &[OsString]) -> ExitCode {
+fn execute(command: &[OsString]) -> u8 {
     let (status, e) = session::execute(command);
     let name = command.first().map(|name| name.display().to_string());
     say(&format!("cannot run {}: {e}", name.unwrap_or_default()));
-    ExitCode::from(status)
+    status
+}
+
+/// Prints what packages are made with.
+fn generate(kinds: &[OsString]) -> u8 {
+    let [kind] = kinds else {
+        say(&format!("usage: boltfs {} KIND", generate::FLAG));
+        return USAGE;
+    };
+    match generate::print(kind, Cli::command()) {
+        Ok(()) => SUCCESS,
+        Err(e) => {
+            say(&e);
+            FAILURE
+        }
+    }
 }
 
 fn usage(e: &clap::Error) -> u8 {
@@ -239,7 +260,7 @@ fn usage(e: &clap::Error) -> u8 {
 }
 
 /// `args` is what `cli` was made of.
-fn dispatch(cli: Cli, args: &[OsString]) -> session::Result<u8> {
+fn dispatch(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
     match cli.command {
         Some(Command::Check {
             database,
@@ -254,7 +275,7 @@ fn dispatch(cli: Cli, args: &[OsString]) -> session::Result<u8> {
             umount(&point, how)
         }
         Some(Command::Journal { journal }) => session::show_journal(&journal),
-        None => mount(cli, args),
+        None => mount(cli, args, process),
     }
 }
 
@@ -264,15 +285,10 @@ fn umount(point: &Path, how: Unmount) -> session::Result<u8> {
     Ok(report.exit_status())
 }
 
-fn mount(cli: Cli, args: &[OsString]) -> session::Result<u8> {
+fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
     let mut options = Options::default();
     for list in &cli.options {
-        let added = if cli.sloppy {
-            options.add_known(list)
-        } else {
-            options.add(list)
-        };
-        if let Err(e) = added {
+        if let Err(e) = options.add(list) {
             return Ok(usage(&Cli::command().error(ErrorKind::InvalidValue, e)));
         }
     }
@@ -288,7 +304,7 @@ fn mount(cli: Cli, args: &[OsString]) -> session::Result<u8> {
     let with_command = !cli.run.is_empty();
     let mode = if with_command {
         Mode::Command(cli.run)
-    } else if cli.serving {
+    } else if process == Process::Serving {
         Mode::Background
     } else if cli.foreground {
         Mode::Front

@@ -108,26 +108,25 @@ pub fn mount_args(
     let [database, point] = &request.operands[..] else {
         return Err("usage: mount.fuse.boltfs DB MOUNTPOINT [-sfnv] [-o OPTIONS]".to_owned());
     };
-    let mut options = session::Options::default();
-    for list in &request.options {
-        let added = if request.sloppy {
-            options.add_known(list)
-        } else {
-            options.add(list)
-        };
-        added.map_err(|e| e.to_string())?;
+    let mut lists = request.options;
+    if request.sloppy {
+        for list in &mut lists {
+            *list = session::Options::known(list);
+        }
     }
+    let mut options = session::Options::default();
+    lists
+        .iter()
+        .try_for_each(|list| options.add(list))
+        .map_err(|e| e.to_string())?;
     if request.fake {
         return Ok(None);
     }
     // Never taken for an option or a command.
     let here = |path: &OsString| Path::new(".").join(path).into_os_string();
     let mut words = vec![here(database), here(point)];
-    for list in request.options {
+    for list in lists {
         words.extend([OsString::from("-o"), list]);
-    }
-    if request.sloppy {
-        words.push(OsString::from("--sloppy"));
     }
     if request.verbose {
         words.push(OsString::from("-v"));
@@ -189,7 +188,7 @@ mod tests {
         );
         assert_eq!(
             args("umount -n -vs /mnt -oro,hm"),
-            Ok(words("./umount /mnt -o ro,hm --sloppy -v"))
+            Ok(words("./umount /mnt -o ro -v"))
         );
         assert_eq!(mount_args(words("/db /mnt -f -o rw")), Ok(None));
         assert!(args("/db /mnt -f -o what").is_err());

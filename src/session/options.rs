@@ -84,20 +84,24 @@ impl Options {
             .try_for_each(|option| self.set(&option))
     }
 
-    /// As [`Options::add`], passing over what nobody knows, as mount(8) wants it with `-s`.
-    ///
-    /// # Errors
-    /// The first one whose value means nothing.
-    pub fn add_known(&mut self, list: &OsStr) -> Result<(), OptionError> {
-        split(list.as_bytes())
-            .into_iter()
-            .try_for_each(|option| match self.set(&option) {
-                Err(OptionError::Unknown(option)) => {
-                    log::info!("mount option '{option}' means nothing here");
-                    Ok(())
+    /// `list` without the options that nobody knows, as mount(8) wants it with `-s`.
+    pub fn known(list: &OsStr) -> OsString {
+        let mut known = Vec::new();
+        for option in split(list.as_bytes()) {
+            if let Err(OptionError::Unknown(_)) = Options::default().set(&option) {
+                continue;
+            }
+            if !known.is_empty() {
+                known.push(b',');
+            }
+            for byte in option {
+                if matches!(byte, b',' | b'\\' | b'"') {
+                    known.push(b'\\');
                 }
-                other => other,
-            })
+                known.push(byte);
+            }
+        }
+        OsString::from_vec(known)
     }
 
     fn set(&mut self, option: &[u8]) -> Result<(), OptionError> {
@@ -305,9 +309,8 @@ mod tests {
         );
         assert!(matches!(parse("ro=1"), Err(OptionError::Unknown(_))));
         assert_eq!(parse("remount,ro"), Err(OptionError::Remount));
-        let mut options = Options::default();
-        options.add_known(OsStr::new("ro,alow_other,raw")).unwrap();
-        assert!(options.read_only && options.raw);
-        assert!(options.add_known(OsStr::new("uid=")).is_err());
+        let known = |list: &str| Options::known(OsStr::new(list));
+        assert_eq!(known("ro,alow_other,raw,uid="), "ro,raw,uid=");
+        assert_eq!(known(r#"backup=/a\,b\\"c,hm"#), r#"backup=/a\,b\\\"c"#);
     }
 }
