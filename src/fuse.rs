@@ -5,6 +5,7 @@
 //! changes through the kernel, so what it has cached stays true for ever; only the files of
 //! `.boltfs` change by themselves, and their attributes are not cached.
 
+use crate::bolt::{self, Damage};
 use crate::overlay::{Ino, Kind};
 use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetTime, SetXattr, Vfs};
 use fuser::{
@@ -13,6 +14,8 @@ use fuser::{
     ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -102,10 +105,43 @@ fn errno(e: Error) -> Errno {
                 _ => Errno::EIO,
             }
         }
-        Error::Damaged(e) => {
-            log::warn!("input/output error: {e}");
+        Error::Lost => {
+            tell(None);
             Errno::EIO
         }
+        Error::Damaged(e) => {
+            tell(Some(&e));
+            Errno::EIO
+        }
+    }
+}
+
+/// Says what cannot be read, each page once: programs read again and again. `None`: bytes were lost
+/// while they were read.
+fn tell(e: Option<&bolt::Error>) {
+    /// More pages than anybody reads about.
+    const MOST: usize = 1000;
+    static TOLD: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+    let gone = match e {
+        None => true,
+        Some(bolt::Error::Page { damage, .. }) => *damage == Damage::Gone,
+        Some(_) => false,
+    };
+    let page = match e {
+        _ if gone => u64::MAX,
+        Some(bolt::Error::Page { pgid, .. }) => *pgid,
+        _ => 0,
+    };
+    let mut told = TOLD.lock();
+    if told.len() >= MOST || !told.insert(page) {
+        return;
+    }
+    match e {
+        Some(e) if !gone => log::warn!("input/output error: {e}"),
+        _ => log::error!(
+            "the database was made shorter by another program while it was mounted: what was cut \
+             off reads as an input/output error, and no more edits are taken"
+        ),
     }
 }
 
@@ -443,7 +479,7 @@ impl Filesystem for Fuse {
         });
         match listed {
             // What was listed first counts: the error comes again at the end.
-            Err(e) if !any => reply.error(errno(e)),
+            Err(e) if !any || matches!(e, Error::Lost) => reply.error(errno(e)),
             _ => reply.ok(),
         }
     }
@@ -464,7 +500,7 @@ impl Filesystem for Fuse {
             !full
         });
         match listed {
-            Err(e) if !any => reply.error(errno(e)),
+            Err(e) if !any || matches!(e, Error::Lost) => reply.error(errno(e)),
             _ => reply.ok(),
         }
     }

@@ -136,6 +136,8 @@ pub enum Damage {
     BucketCycle,
     /// The pages cannot be read any more: somebody else made the file shorter.
     Gone,
+    /// The disk cannot read the pages.
+    Unreadable,
 }
 
 impl fmt::Display for Damage {
@@ -184,6 +186,7 @@ impl fmt::Display for Damage {
                     "cannot be read any more: the file was made shorter by another program"
                 )
             }
+            Damage::Unreadable => write!(f, "cannot be read from the disk (input/output error)"),
         }
     }
 }
@@ -269,6 +272,12 @@ impl Error {
             doing: doing.into(),
             source,
         }
+    }
+
+    /// Bytes were lost while they were needed.
+    pub fn lost() -> Self {
+        let why = "it was cut short by another program, or its disk fails";
+        Error::io("rely on what the file holds", io::Error::other(why))
     }
 
     /// Damage found on page `pgid`.

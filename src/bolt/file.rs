@@ -3,12 +3,11 @@
 //! Everything above reads a database through a [`Map`] and writes it through a [`Disk`], so that
 //! tests can put a disk in its place that forgets, tears and refuses.
 
+use super::map::Map;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::ops::Deref;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A file as the writer needs it. Offsets and lengths are bytes.
 pub trait Disk: Send + Sync {
@@ -31,53 +30,6 @@ pub trait Disk: Send + Sync {
 
     /// The bytes of the file as they are now, for reading.
     fn map(&self) -> io::Result<Map>;
-}
-
-/// The bytes of a database file for reading: mapped, never read whole.
-#[derive(Clone)]
-pub struct Map(Bytes);
-
-#[derive(Clone)]
-enum Bytes {
-    Mapped(Arc<memmap2::Mmap>),
-    Held(Arc<[u8]>),
-}
-
-impl Map {
-    /// Maps the whole of `file`.
-    ///
-    /// # Errors
-    /// What `mmap(2)` says.
-    #[allow(unsafe_code)]
-    pub fn of(file: &File) -> io::Result<Map> {
-        if file.metadata()?.len() == 0 {
-            return Ok(Map::from(Vec::new())); // mmap(2) refuses a length of 0
-        }
-        // SAFETY: the slice is sound as long as nobody changes the file's bytes. bbolt's lock,
-        // held for the life of the map, keeps every program out that follows bbolt's rules. Our
-        // own writer writes only pages that the mapped state does not reach. A program that
-        // ignores locks can change bytes under us: they are plain numbers that are bounds-checked
-        // at each use, so the worst is a wrong value.
-        let map = unsafe { memmap2::Mmap::map(file)? };
-        Ok(Map(Bytes::Mapped(Arc::new(map))))
-    }
-}
-
-impl From<Vec<u8>> for Map {
-    fn from(bytes: Vec<u8>) -> Self {
-        Map(Bytes::Held(bytes.into()))
-    }
-}
-
-impl Deref for Map {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match &self.0 {
-            Bytes::Mapped(map) => map,
-            Bytes::Held(bytes) => bytes,
-        }
-    }
 }
 
 /// A database file, opened as bbolt opens it.

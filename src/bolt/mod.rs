@@ -1,7 +1,7 @@
 //! The bbolt file format: reading a committed tree, writing the next one, proving one sound.
 //!
 //! Floors, lower first: typed views of bytes ([`page`], [`meta`], [`bucket`], [`freelist`]); the
-//! seam to the disk ([`file`]); reading ([`Snapshot`], [`Cursor`]), writing and checking.
+//! seam to the disk ([`file`], [`map`]); reading ([`Snapshot`], [`Cursor`]), writing and checking.
 
 pub mod allocator;
 pub mod bucket;
@@ -12,6 +12,7 @@ pub mod edit;
 pub mod error;
 pub mod file;
 pub mod freelist;
+pub mod map;
 pub mod meta;
 pub mod page;
 pub mod pageset;
@@ -23,7 +24,8 @@ pub use create::empty_database;
 pub use cursor::Cursor;
 pub use edit::{BucketEdit, Changes, Edit, Edits, Source};
 pub use error::{Damage, Error, OpenError, Result};
-pub use file::{DbFile, Disk, Map};
+pub use file::{DbFile, Disk};
+pub use map::Map;
 pub use meta::{Meta, Metas};
 pub use page::Element;
 pub use pageset::PageSet;

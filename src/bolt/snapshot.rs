@@ -7,10 +7,10 @@
 use super::bucket::{BucketRef, inline_page};
 use super::cursor::Cursor;
 use super::error::{Damage, Error, OpenError, Result};
-use super::file::Map;
 use super::freelist;
+use super::map::Map;
 use super::meta::{Meta, Metas, NO_FREELIST};
-use super::page::{self, Element, Header, Page};
+use super::page::{self, Element, HEADER, Header, Page};
 
 /// Most levels of pages in one bucket that are followed. A real tree has fewer than ten.
 pub const MAX_LEVELS: usize = 256;
@@ -121,6 +121,21 @@ impl Snapshot {
         offset / u64::from(self.metas.page_size)
     }
 
+    /// Verifies that none of these bytes, all of them in the map, is known to be lost.
+    fn verify_there(&self, pgid: u64, start: usize, len: usize) -> Result<()> {
+        let end = start.saturating_add(len);
+        if !self.map.has_lost(start..end) {
+            return Ok(());
+        }
+        Err(Error::page(
+            pgid,
+            match self.map.cut() {
+                Some(cut) if cut < end as u64 => Damage::Gone,
+                _ => Damage::Unreadable,
+            },
+        ))
+    }
+
     /// The bytes of the run that starts at page `pgid`, and its header. The page's number and the
     /// extent of the run are verified, its kind is not.
     ///
@@ -136,6 +151,7 @@ impl Snapshot {
         // pgid < hwm <= 2^40 and ps <= 2^24: no overflow.
         let start = pgid as usize * ps;
         let rest = self.map.get(start..self.in_use).unwrap_or_default();
+        self.verify_there(pgid, start, rest.len().min(ps))?;
         let Some(header) = Header::read(rest) else {
             return err(Damage::PastEndOfFile);
         };
@@ -156,7 +172,9 @@ impl Snapshot {
             });
         }
         match rest.get(..(header.overflow as usize + 1) * ps) {
-            Some(run) => Ok((header, run)),
+            Some(run) => self
+                .verify_there(pgid, start, run.len())
+                .map(|()| (header, run)),
             None => err(Damage::PastEndOfFile),
         }
     }
@@ -218,15 +236,18 @@ impl Snapshot {
     /// # Errors
     /// [`Damage::ElementOutside`] where it reaches out of the pages in use.
     pub fn element_at(&self, offset: u64) -> Result<Element<'_>> {
+        let pgid = self.pgid_at(offset);
+        let outside = || Error::page(pgid, Damage::ElementOutside { index: 0 });
         let pages = self.map.get(..self.in_use).unwrap_or_default();
-        let first = 2 * self.page_size() as u64;
-        Some(offset)
-            .filter(|&o| o >= first)
-            .and_then(|o| page::element_at(pages, o))
-            .ok_or_else(|| {
-                let pgid = self.pgid_at(offset);
-                Error::page(pgid, Damage::ElementOutside { index: 0 })
-            })
+        let at = usize::try_from(offset).map_err(|_| outside())?;
+        if at < 2 * self.page_size() || at >= pages.len() {
+            return Err(outside());
+        }
+        self.verify_there(pgid, at, HEADER)?;
+        let element = page::element_at(pages, offset).ok_or_else(outside)?;
+        let key = element.value_offset as usize - element.key.len();
+        self.verify_there(pgid, key, element.key.len() + element.value.len())?;
+        Ok(element)
     }
 }
 
@@ -263,21 +284,12 @@ impl<'a> Bucket<'a> {
         }
         let offset = self.at.value_offset;
         let pgid = self.snapshot.pgid_at(offset);
-        let value = usize::try_from(offset)
-            .ok()
-            .and_then(|start| {
-                self.snapshot
-                    .map
-                    .get(start..start.checked_add(self.at.value_len)?)
-            })
-            .ok_or_else(|| {
-                Error::page(
-                    pgid,
-                    Damage::BucketValue {
-                        len: self.at.value_len,
-                    },
-                )
-            })?;
+        let len = self.at.value_len;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.checked_add(len);
+        let value = end.and_then(|end| self.snapshot.map.get(start..end));
+        let value = value.ok_or_else(|| Error::page(pgid, Damage::BucketValue { len }))?;
+        self.snapshot.verify_there(pgid, start, len)?;
         inline_page(pgid, value, offset)
     }
 

@@ -120,11 +120,16 @@ impl Base {
         let Some((parent, offset)) = ino.element() else {
             return Ok(None);
         };
-        let element = self.snapshot.element_at(offset)?;
-        if !element.is_bucket() {
+        let at = self.snapshot.map().steady(|| {
+            let element = self.snapshot.element_at(offset)?;
+            let bucket = element.is_bucket();
+            bucket
+                .then(|| self.snapshot.bucket_ref(&element))
+                .transpose()
+        })?;
+        let Some(at) = at else {
             return Ok(None);
-        }
-        let at = self.snapshot.bucket_ref(&element)?;
+        };
         let slot = self.dirs.write().add(ino, parent, at)?;
         Ok(Some(BaseDir {
             slot,
@@ -195,7 +200,7 @@ impl Base {
         let index = match known {
             Some(index) => index,
             None => {
-                let index = Arc::new(LongNames::of(dir));
+                let index = self.snapshot.map().steady(|| Arc::new(LongNames::of(dir)));
                 if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {
                     d.long_names = Some(index.clone());
                 }

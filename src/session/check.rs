@@ -43,6 +43,13 @@ pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
     let mut progress = ProgressLine::new(path, io::stderr(), first);
     let report = check(&snapshot, Default::default(), &mut |p| progress.show(p));
     progress.erase();
+    if snapshot.map().has_lost_since(0) && snapshot.map().cut().is_some() {
+        let what = format!("{} was made shorter by another program", path.display());
+        return Err(Failure::new(
+            format!("{what} while it was checked"),
+            "Stop that program, and check again.",
+        ));
+    }
     let mut out = BufWriter::new(io::stdout().lock());
     // Who closed the other end has seen enough; the exit status still says the rest.
     let _ = print(&mut out, path, &snapshot, &report).and_then(|()| out.flush());

@@ -21,6 +21,8 @@ use crate::vfs::{self, Vfs};
 /// An open, locked database and the file system over it.
 pub struct Store {
     file: DbFile,
+    /// As the file was when we last looked or wrote.
+    stamp: Mutex<Stamp>,
     vfs: Arc<Vfs>,
     /// The last transaction that was committed over the mounted snapshot.
     prior: Mutex<Option<Committed>>,
@@ -59,6 +61,7 @@ impl Store {
             ))
         }));
         Ok(Store {
+            stamp: Mutex::new(Stamp::of(&metadata)),
             file,
             vfs: Arc::new(Vfs::new(snapshot, options)),
             prior: Mutex::default(),
@@ -94,31 +97,28 @@ impl Store {
     /// # Errors
     /// Why nothing was committed, and what is still safe.
     pub fn commit(&self) -> Result<Option<Outcome>> {
-        let survey = self.survey()?;
-        if survey.changes == 0 {
+        let survey = self.survey();
+        if survey.as_ref().is_ok_and(|survey| survey.changes == 0) {
             return Ok(None);
         }
-        match self.file.is_in_place() {
-            Ok(true) => {}
-            Ok(false) => return Err(self.replaced()),
-            Err(e) => {
-                let what = format!("{} cannot be found any more: {e}", self.path().display());
-                return Err(Failure::new(what, "Nothing was written."));
-            }
-        }
         let mut prior = self.prior.lock();
-        let done = self
-            .with_options(|options| {
-                let options = CommitOptions {
-                    before_meta: Some(&|meta| self.vfs.committing(meta)),
-                    ..*options
-                };
-                let file: &dyn Disk = &self.file;
-                self.vfs.commit(file, |disk, base, changes| {
-                    writer::commit(disk, base, prior.as_ref(), changes, &options)
-                })
+        self.verify_undisturbed()?;
+        let survey = survey.map_err(|e| self.not_committed(&e.into()))?;
+        let done = self.with_options(|options| {
+            let options = CommitOptions {
+                before_meta: Some(&|meta| self.vfs.committing(meta)),
+                ..*options
+            };
+            let file: &dyn Disk = &self.file;
+            self.vfs.commit(file, |disk, base, changes| {
+                writer::commit(disk, base, prior.as_ref(), changes, &options)
             })
-            .map_err(|e| self.not_committed(&e))?;
+        });
+        // Even a commit that failed has written.
+        if let Ok(metadata) = self.file.file().metadata() {
+            *self.stamp.lock() = Stamp::of(&metadata);
+        }
+        let done = done.map_err(|e| self.not_committed(&e))?;
         let mut notes = survey.notes();
         if done.freelist_abandoned {
             notes.push(
@@ -222,12 +222,30 @@ impl Store {
     }
 
     /// What is staged, as far as the report needs it.
-    fn survey(&self) -> Result<Survey> {
+    fn survey(&self) -> Result<Survey, Error> {
         let mut survey = Survey::default();
-        self.vfs
-            .pending(&mut |change| survey.add(&change))
-            .map_err(|e| self.not_committed(&e.into()))?;
+        self.vfs.pending(&mut |change| survey.add(&change))?;
         Ok(survey)
+    }
+
+    /// The file is where it was, and nobody but us has written to it.
+    fn verify_undisturbed(&self) -> Result<()> {
+        let gone = |e: io::Error| {
+            let what = format!("{} cannot be found any more: {e}", self.path().display());
+            Failure::new(what, "Nothing was written.")
+        };
+        if !self.file.is_in_place().map_err(gone)? {
+            return Err(self.replaced());
+        }
+        let was = *self.stamp.lock();
+        let is = Stamp::of(&self.file.file().metadata().map_err(gone)?);
+        let cut = self.vfs.snapshot().map().cut().unwrap_or(is.len);
+        let what = match cut.min(is.len) {
+            len if len < was.len => format!("it had {} bytes and was cut to {len}", was.len),
+            _ if is != was => "it was changed after the last time that we wrote or read".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(self.not_committed(&CommitError::Changed { what }))
     }
 
     fn replaced(&self) -> Failure {
@@ -254,12 +272,33 @@ impl Store {
                     "another program wrote to {shown} while it was mounted, without taking the \
                      lock ({what})"
                 ),
-                format!("Nothing was written. See what it holds now: boltfs check {shown}"),
+                format!(
+                    "Nothing was written to it. See what it holds now: boltfs check {shown} (your \
+                     edits fit the database as it was mounted, transaction {})",
+                    self.vfs.snapshot().meta().txid
+                ),
             ),
             CommitError::Unknown { .. } => Failure::new(
                 format!("{shown}: {e}"),
                 format!("Its disk fails. Copy the file to another one, then: boltfs check {shown}"),
             ),
+        }
+    }
+}
+
+/// What the operating system knows of a file's content: something in it changes with every write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    len: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Stamp {
+        Stamp {
+            len: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
         }
     }
 }

@@ -68,6 +68,10 @@ impl Vfs {
         if control::is_fixed(ino) {
             return self.fixed_attr(ino);
         }
+        self.steady(|| self.steady_attr(ino))
+    }
+
+    fn steady_attr(&self, ino: Ino) -> Result<Attr> {
         let staged = self.read_staged();
         if ino == Ino::ROOT || ino == Ino::BASE_ROOT {
             let attrs = staged

@@ -56,9 +56,11 @@ impl Vfs {
         if control::is_fixed(dir) {
             return Err(Error::NotFound);
         }
-        let staged = self.read_staged();
-        let found = self.find(&staged, dir, name)?.ok_or(Error::NotFound)?;
-        Ok(self.attr(&staged, &found))
+        self.steady(|| {
+            let staged = self.read_staged();
+            let found = self.find(&staged, dir, name)?.ok_or(Error::NotFound)?;
+            Ok(self.attr(&staged, &found))
+        })
     }
 
     /// The node called `name` in `dir`.
@@ -132,6 +134,24 @@ impl Vfs {
         if control::is_fixed(dir) {
             return self.fixed_readdir(dir, cookie_from, each);
         }
+        let map = self.snapshot().map();
+        let losses = map.losses();
+        let listed = self.list(dir, cookie_from, &mut |entry| {
+            // What was made of zeros that came in the place of lost bytes is not handed out.
+            map.losses() == losses && each(entry)
+        });
+        match map.has_lost_since(losses) {
+            true => Err(Error::Lost),
+            false => listed,
+        }
+    }
+
+    fn list(
+        &self,
+        dir: Ino,
+        cookie_from: u64,
+        each: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
         let staged = self.read_staged();
         let listing = self.merged(&staged).list(dir, position(cookie_from))?;
         let mut buffer = Vec::with_capacity(name::MAX_NAME);

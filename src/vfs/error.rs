@@ -31,6 +31,9 @@ pub enum Error {
     TooBig,
     /// The database is damaged here.
     Damaged(bolt::Error),
+    /// The database lost bytes, cut by another program or on a failing disk, while they were read;
+    /// or the edit is refused, as one that was cut takes no commit.
+    Lost,
     /// The listing of a damaged bucket ends here: all that is readable has been listed.
     Incomplete,
     /// No such extended attribute.
@@ -61,6 +64,7 @@ impl std::fmt::Display for Error {
             Error::Invalid => "no key can have this name",
             Error::TooBig => "past bbolt's limit for a value",
             Error::Damaged(e) => return e.fmt(f),
+            Error::Lost => "the database was cut short while it was mounted",
             Error::Incomplete => "the bucket is damaged and cannot be listed in full",
             Error::NoAttribute => "no such attribute",
             Error::NotSupported => "not supported",

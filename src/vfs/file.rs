@@ -7,11 +7,18 @@ use crate::journal::Op;
 use crate::overlay::{Ino, Key, Kind, Staged};
 use crate::view::text;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// Longest content of a file, in bytes: bbolt cannot read an element of 2 GiB or more (header,
 /// key and value together), and the longest key is 32,768 bytes.
 pub const MAX_FILE: u64 = (1 << 31) - 1 - 16 - 32_768;
+
+thread_local! {
+    /// Where a thread that answers reads keeps the bytes of an answer: at most what the kernel asks
+    /// for at once.
+    static COPY: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 impl Vfs {
     /// Hands up to `size` bytes at `offset` of the file `ino` to `reply`.
@@ -35,16 +42,24 @@ impl Vfs {
             return Ok(reply(cut(content, offset, size)));
         }
         drop(staged);
-        match self.base.element(ino)? {
+        // A copy: of what is handed to the kernel straight from the map, a part could be lost on the
+        // way, and the request would never be answered.
+        let mut copy = COPY.take();
+        let copied = self.steady(|| match self.base.element(ino)? {
             Some(element) if element.is_bucket() => Err(Error::IsDirectory),
             Some(element) => {
-                Ok(self
-                    .shown
-                    .read(element.value, self.options.raw, offset, size, reply))
+                copy.clear();
+                let keep = |bytes: &[u8]| copy.extend_from_slice(bytes);
+                let raw = self.options.raw;
+                self.shown.read(element.value, raw, offset, size, keep);
+                Ok(())
             }
             None if ino.is_staged() => Err(Error::Stale),
             None => Err(Error::IsDirectory),
-        }
+        });
+        let answer = copied.map(|()| reply(&copy));
+        COPY.set(copy);
+        answer
     }
 
     /// Writes `data` at `offset`; a gap reads as zeros. `drop_ids`: the file loses its set-user-id
@@ -152,14 +167,16 @@ impl Vfs {
         ino: Ino,
         need: usize,
     ) -> Result<&'a mut Vec<u8>> {
-        let shown = match (staged.node(ino), self.base.element(ino)?) {
-            (Some(node), _) if node.content.is_some() => Vec::new(),
-            (_, Some(element)) if need > 0 => {
-                let mut shown = text::shown(element.value, self.options.raw).into_owned();
-                shown.truncate(need);
-                shown
-            }
-            _ => Vec::new(),
+        let shown = match staged.node(ino) {
+            Some(node) if node.content.is_some() => Vec::new(),
+            _ => self.steady(|| match self.base.element(ino)? {
+                Some(element) if need > 0 => {
+                    let mut shown = text::shown(element.value, self.options.raw).into_owned();
+                    shown.truncate(need);
+                    Ok::<_, Error>(shown)
+                }
+                _ => Ok(Vec::new()),
+            })?,
         };
         let content = &mut staged.node_mut(ino, Kind::File).content;
         Ok(Arc::make_mut(

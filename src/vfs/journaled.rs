@@ -130,7 +130,7 @@ impl Vfs {
     ) -> Result<()> {
         let mut journaled = self.journal.lock();
         if journaled.place.is_none() {
-            return Ok(());
+            return self.verify_steady();
         }
         let journaled = &mut *journaled;
         if journaled.journal.is_none() {
@@ -142,7 +142,7 @@ impl Vfs {
                          database ({e}): they are lost if boltfs is killed before the unmount"
                     );
                     journaled.place = None;
-                    return Ok(());
+                    return self.verify_steady();
                 }
             }
         }
@@ -156,6 +156,8 @@ impl Vfs {
         };
         let op = op(&mut names);
         let new = names.new;
+        // Nothing must come into it that was made of lost bytes.
+        self.verify_steady()?;
         let Some(op) = op else { return Ok(()) };
         for (ino, directory) in new {
             journal.append(&directory).map_err(Error::Journal)?;

@@ -27,12 +27,12 @@ use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged};
 use crate::view::name;
 use journaled::Journaled;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 /// How a mount looks and what it may do.
@@ -99,6 +99,8 @@ pub struct Vfs {
     options: Options,
     shown: ShownCache,
     sealed: AtomicBool,
+    /// Losses of the map when the edit under way began.
+    losses_before_edit: AtomicUsize,
     journal: Mutex<Journaled>,
     /// What is in `.boltfs`.
     texts: control::Texts,
@@ -114,6 +116,7 @@ impl Vfs {
             options,
             shown: ShownCache::default(),
             sealed: AtomicBool::new(false),
+            losses_before_edit: AtomicUsize::new(0),
             journal: Mutex::default(),
             texts: control::Texts::default(),
         }
@@ -176,10 +179,15 @@ impl Vfs {
     /// # Errors
     /// Damage of the base where something is staged.
     pub fn pending(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
+        let losses = self.snapshot().map().losses();
         let staged = self.staged.read();
         let committed = self.committed.read();
         let (old, new) = (self.merged(&committed), self.merged(&staged));
-        overlay::pending(old, new, self.options.raw, each)
+        overlay::pending(old, new, self.options.raw, each)?;
+        match self.snapshot().map().has_lost_since(losses) {
+            true => Err(bolt::Error::lost()),
+            false => Ok(()),
+        }
     }
 
     /// Number of changes since the last commit.
@@ -198,7 +206,7 @@ impl Vfs {
     /// What the kernel must forget: names that may stand for something else now, and nodes whose
     /// content or attributes may be others.
     pub fn discard(&self) -> Result<Forgotten> {
-        let mut staged = self.edit()?;
+        let mut staged = self.unsealed()?;
         let committed = self.committed.read();
         let mut forgotten = Forgotten::default();
         for tree in [&*staged, &*committed] {
@@ -239,8 +247,14 @@ impl Vfs {
         self.staged.read()
     }
 
-    /// The staged edits, for changing them.
-    fn edit(&self) -> Result<parking_lot::RwLockWriteGuard<'_, Staged>> {
+    /// Answers what `read` does, which only reads, and is right about the database even if that
+    /// loses bytes meanwhile.
+    fn steady<T>(&self, read: impl FnMut() -> T) -> T {
+        self.snapshot().map().steady(read)
+    }
+
+    /// The staged edits, for dropping them.
+    fn unsealed(&self) -> Result<RwLockWriteGuard<'_, Staged>> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
@@ -249,6 +263,27 @@ impl Vfs {
             return Err(Error::Sealed);
         }
         Ok(staged)
+    }
+
+    /// The staged edits, for changing them.
+    fn edit(&self) -> Result<RwLockWriteGuard<'_, Staged>> {
+        let staged = self.unsealed()?;
+        // No commit can come of it any more.
+        if self.snapshot().map().cut().is_some() {
+            return Err(Error::Lost);
+        }
+        let losses = self.snapshot().map().losses();
+        self.losses_before_edit.store(losses, Ordering::Relaxed);
+        Ok(staged)
+    }
+
+    /// Verifies that what was read of the database since the edit under way began can be believed.
+    fn verify_steady(&self) -> Result<()> {
+        let losses = self.losses_before_edit.load(Ordering::Relaxed);
+        match self.snapshot().map().has_lost_since(losses) {
+            true => Err(Error::Lost),
+            false => Ok(()),
+        }
     }
 
     /// Refuses an edit of the tree as it was at mounting, and of the fixed nodes.

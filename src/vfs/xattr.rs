@@ -35,6 +35,10 @@ impl Vfs {
         if control::is_fixed(ino) || super::dir::is_root(ino) {
             return Err(Error::NoAttribute);
         }
+        self.steady(|| self.steady_xattr(ino, name))
+    }
+
+    fn steady_xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
         let staged = self.read_staged();
         let tree = self.merged(&staged);
         match name {
@@ -72,9 +76,9 @@ impl Vfs {
         if control::is_fixed(ino) || super::dir::is_root(ino) {
             return Ok(Vec::new());
         }
-        let staged = self.read_staged();
+        let kind = self.steady(|| self.merged(&self.read_staged()).kind(ino))?;
         let mut names = [KEY, &[0]].concat();
-        if self.merged(&staged).kind(ino)?.ok_or(Error::Stale)? == Kind::Directory {
+        if kind.ok_or(Error::Stale)? == Kind::Directory {
             names.extend_from_slice(SEQUENCE);
             names.push(0);
         }

@@ -1,9 +1,10 @@
 //! The commit, step by step.
 
 use super::merge::merge;
-use super::sink::Sink;
+use super::sink::{Sink, Written};
 use super::transaction::{Transaction, extent};
 use super::verify::verify;
+use super::witness::Witness;
 use super::{CommitError, CommitOptions, Committed, Stats};
 use crate::bolt::allocator::Allocator;
 use crate::bolt::edit::Changes;
@@ -40,27 +41,54 @@ pub fn commit<'a>(
         options,
     };
     // 1. The file must be what it was.
+    let losses = base.map().losses();
     let before = job.verify_unchanged()?;
     let (txid, slot) = job.next_transaction()?;
-    // 2. to 4. Build and write the pages, make them durable.
-    let prepared = job.prepare(changes, txid, before);
-    let prepared = prepared.and_then(|prepared| {
-        options
-            .before_meta
-            .map_or(Ok(()), |call| call(&prepared.meta))?;
-        Ok(prepared)
+    let allocator = job.allocator();
+    let witness = Witness::of_base(base, |page| {
+        allocator.available().contains(page)
+            || prior.is_some_and(|prior| prior.written.contains(page))
     });
-    let prepared = prepared.inspect_err(|_| {
-        // Nobody sees what was appended; a failure to cut it off only costs space.
-        let _ = disk.set_len(before);
+    if let Some(changed) = job.lost_since(losses) {
+        return Err(changed);
+    }
+    // 2. to 4. Build and write the pages, make them durable.
+    let prepared = job.prepare(changes, txid, before, allocator);
+    let prepared = prepared
+        .map_err(CommitError::from)
+        .and_then(|mut prepared| {
+            prepared.witnesses.extend(witness);
+            job.verify_not_cut(&prepared.witnesses, prepared.len)?;
+            options
+                .before_meta
+                .map_or(Ok(()), |call| call(&prepared.meta))?;
+            Ok(prepared)
+        });
+    let prepared = prepared.map_err(|e| {
+        // Whatever came of it, this is why.
+        let lost = job.lost_since(losses);
+        let lost = lost.or_else(|| job.verify_not_cut(witness.as_slice(), 0).err());
+        job.cut_off(before);
+        lost.unwrap_or(e)
     })?;
+    if let Some(changed) = job.lost_since(losses) {
+        job.cut_off(before);
+        return Err(changed);
+    }
     // 5. The new state comes into being with its meta.
     let page = prepared.meta.to_page(slot);
     let offset = u64::from(slot) * base.page_size() as u64;
     let done = disk
         .write_all_at(&page, offset)
         .map_err(|e| Error::io(format!("write meta page {slot}"), e))
-        .and_then(|()| sync(disk, "the meta page"));
+        .and_then(|()| sync(disk, "the meta page"))
+        .and_then(
+            |()| match job.verify_not_cut(&prepared.witnesses, prepared.len) {
+                Ok(()) => Ok(()),
+                Err(CommitError::NotCommitted(why)) => Err(why),
+                Err(_) => Err(Error::lost()),
+            },
+        );
     match done {
         Ok(()) => Ok(job.committed(prepared, slot)),
         Err(why) => Err(CommitError::Unknown {
@@ -94,6 +122,9 @@ struct Prepared {
     meta: Meta,
     stats: Stats,
     written: PageSet,
+    witnesses: Vec<Witness>,
+    /// Bytes that the file must have.
+    len: u64,
 }
 
 impl<'a> Job<'a, '_> {
@@ -128,7 +159,8 @@ impl<'a> Job<'a, '_> {
     /// Nobody has written to the file or cut it. Answers its length in bytes.
     fn verify_unchanged(&self) -> Result<u64, CommitError> {
         let size = self.size()?;
-        let least = self.base.file_len();
+        let prior = self.prior.and_then(|prior| prior.meta.bytes_in_use());
+        let least = self.base.file_len().max(prior.unwrap_or(0));
         if size < least {
             let what = format!("it had {least} bytes and has {size}");
             return Err(CommitError::Changed { what });
@@ -143,6 +175,43 @@ impl<'a> Job<'a, '_> {
             return Err(CommitError::Changed { what });
         }
         Ok(size)
+    }
+
+    /// What the base has lost since it had so many losses. Something else may have been lost
+    /// before: that is damage, beside which a commit is possible; not so in a file that was cut.
+    fn lost_since(&self, losses: usize) -> Option<CommitError> {
+        let map = self.base.map();
+        let lost = map.has_lost_since(losses);
+        match map.cut() {
+            Some(cut) => Some(CommitError::Changed {
+                what: format!("it had {} bytes and was cut to {cut}", map.len()),
+            }),
+            None => lost.then(|| Error::lost().into()),
+        }
+    }
+
+    /// Nobody has cut the file since these bytes were there, and it has `len` bytes.
+    fn verify_not_cut(&self, witnesses: &[Witness], len: u64) -> Result<(), CommitError> {
+        let mut cut = self.size()? < len;
+        for witness in witnesses {
+            cut |= !witness.is_there(self.disk)?;
+        }
+        if !cut {
+            return Ok(());
+        }
+        // Zeros stand where bytes were, from a place on that cannot be told any more.
+        self.base.map().give_up();
+        let what = "it was cut while the commit was at work".to_owned();
+        Err(CommitError::Changed { what })
+    }
+
+    /// Takes back what was appended. Nobody sees it, so a failure only costs space. The length of a
+    /// file that another program cut is left alone.
+    fn cut_off(&self, before: u64) {
+        let is_ours = self.base.map().cut().is_none();
+        if is_ours && self.disk.size().is_ok_and(|size| size > before) {
+            let _ = self.disk.set_len(before);
+        }
     }
 
     /// The base is the state that everybody sees: no newer meta stands beside its own.
@@ -227,10 +296,16 @@ impl<'a> Job<'a, '_> {
     }
 
     /// Everything but the meta: pages built, written and durable.
-    fn prepare(&self, changes: Changes<'a>, txid: u64, before: u64) -> Result<Prepared> {
+    fn prepare(
+        &self,
+        changes: Changes<'a>,
+        txid: u64,
+        before: u64,
+        allocator: Allocator,
+    ) -> Result<Prepared> {
         // 2. The tree.
         let page_size = self.base.page_size();
-        let sink = Sink::new(self.disk, page_size, self.allocator());
+        let sink = Sink::new(self.disk, page_size, allocator);
         let proven = self.options.free.is_some();
         let mut tx = Transaction::new(self.base, sink, changes.moved, proven);
         let root = merge(&mut tx, changes.edits)?;
@@ -248,7 +323,11 @@ impl<'a> Job<'a, '_> {
         };
         let mut stats = tx.stats;
         stats.pages_freed = tx.freed().len();
-        let (written, hwm) = tx.sink.finish()?;
+        let Written {
+            pages: written,
+            hwm,
+            witnesses,
+        } = tx.sink.finish()?;
         stats.pages_written = written.len();
         stats.bytes_written = (written.len() + 1) * page_size as u64;
         let meta = Meta {
@@ -280,6 +359,8 @@ impl<'a> Job<'a, '_> {
             meta,
             stats,
             written,
+            witnesses,
+            len: need,
         })
     }
 
@@ -288,6 +369,7 @@ impl<'a> Job<'a, '_> {
             meta,
             stats,
             written,
+            ..
         } = prepared;
         let mut metas = self.metas();
         if let Some(place) = metas.get_mut(usize::from(slot)) {

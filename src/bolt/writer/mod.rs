@@ -13,6 +13,7 @@ mod merge;
 mod sink;
 mod transaction;
 mod verify;
+mod witness;
 
 use super::error::Error;
 use super::meta::Meta;

@@ -2,6 +2,7 @@
 
 use super::build::{Entry, Item};
 use super::level::Piece;
+use super::witness::Witness;
 use crate::bolt::allocator::Allocator;
 use crate::bolt::error::{Damage, Error, Result};
 use crate::bolt::file::Disk;
@@ -26,6 +27,16 @@ pub(super) struct Sink<'d> {
     /// Bytes not yet on the disk, and the offset in the file where they belong.
     buffer: Vec<u8>,
     start: u64,
+    /// One of each piece that was written.
+    witnesses: Vec<Witness>,
+}
+
+/// What was written.
+pub(super) struct Written {
+    pub pages: PageSet,
+    /// The high-water mark behind them.
+    pub hwm: u64,
+    pub witnesses: Vec<Witness>,
 }
 
 impl<'d> Sink<'d> {
@@ -37,6 +48,7 @@ impl<'d> Sink<'d> {
             written: PageSet::new(),
             buffer: Vec::with_capacity(BUFFER),
             start: 0,
+            witnesses: Vec::new(),
         }
     }
 
@@ -52,10 +64,14 @@ impl<'d> Sink<'d> {
         &self.written
     }
 
-    /// All is written: the pages that were, and the high-water mark.
-    pub fn finish(mut self) -> Result<(PageSet, u64)> {
+    /// Writes what is not written yet.
+    pub fn finish(mut self) -> Result<Written> {
         self.flush()?;
-        Ok((self.written, self.allocator.hwm()))
+        Ok(Written {
+            pages: self.written,
+            hwm: self.allocator.hwm(),
+            witnesses: self.witnesses,
+        })
     }
 
     /// Allocates a run for `size` bytes and moves to it. The same run twice, or a page that is not
@@ -143,6 +159,7 @@ impl<'d> Sink<'d> {
             let first = self.start / self.page_size as u64;
             Error::io(format!("write the pages from {first} on"), e)
         })?;
+        self.witnesses.extend(Witness::last_of(bytes, self.start));
         self.start += bytes.len() as u64;
         Ok(())
     }
