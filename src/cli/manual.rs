@@ -1,6 +1,7 @@
-//! The man page: what clap knows of the command line, and around it the text of `manual.md`.
+//! The man page: what clap knows of the command line, and around it the text of `manual.md`, with
+//! all that can be relied on in the middle.
 //!
-//! The text is Markdown, as people read it: headings, paragraphs, lists, indented code, tables.
+//! The texts are Markdown, as people read it: headings, paragraphs, lists, indented code, tables.
 
 use std::io::{self, Write};
 
@@ -9,6 +10,10 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 const TEXT: &str = include_str!("manual.md");
+const SEMANTICS: &str = include_str!("../../tests/SEMANTICS.md");
+
+/// The section of `manual.md` that [`SEMANTICS`] goes into.
+const HEAD_OF_SEMANTICS: &str = "\n# SEMANTICS\n";
 
 /// Writes the page.
 ///
@@ -26,14 +31,23 @@ pub fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
     man.render_name_section(out)?;
     man.render_synopsis_section(out)?;
     // What clap knows comes after the first section.
-    let (first, rest) = match TEXT.match_indices("\n# ").next() {
-        Some((at, _)) => TEXT.split_at(at),
-        None => (TEXT, ""),
-    };
-    write_markdown(first, out)?;
+    let (description, rest) = split_before(TEXT, "\n# ");
+    write_markdown(description, out)?;
     man.render_options_section(out)?;
     write_commands(&command, out)?;
-    write_markdown(rest, out)
+    let (before, semantics) = split_before(rest, HEAD_OF_SEMANTICS);
+    write_markdown(before, out)?;
+    let (head, after) = semantics.split_at(HEAD_OF_SEMANTICS.len().min(semantics.len()));
+    let (lead, after) = split_before(after, "\n# ");
+    write_markdown(head, out)?;
+    write_markdown(lead, out)?;
+    write_markdown(split_before(SEMANTICS, "\n## ").1, out)?;
+    write_markdown(after, out)
+}
+
+/// What comes before the first `mark`, and the rest, which starts with it.
+fn split_before<'a>(text: &'a str, mark: &str) -> (&'a str, &'a str) {
+    text.split_at(text.find(mark).unwrap_or(text.len()))
 }
 
 fn write_commands(command: &Command, out: &mut dyn Write) -> io::Result<()> {
@@ -123,7 +137,14 @@ impl Blocks<'_> {
             self.row(cells.strip_suffix('|').unwrap_or(cells));
         } else if let Some(item) = line.strip_prefix("- ") {
             self.close();
-            self.roff.control("IP", ["\\(bu", "2"]);
+            let labelled = item
+                .strip_prefix("**")
+                .and_then(|item| item.split_once("** "));
+            let (label, width, item) = match labelled {
+                Some((label, item)) => (label, "4", item),
+                None => ("\\(bu", "2", item),
+            };
+            self.roff.control("IP", [label, width]);
             self.open = Open::Item;
             self.words = item.to_owned();
         } else {
@@ -165,9 +186,18 @@ impl Blocks<'_> {
             self.roff.control("RE", []);
         }
         if !self.words.is_empty() {
-            self.roff.text(inlines(&std::mem::take(&mut self.words)));
+            let words = std::mem::take(&mut self.words);
+            self.roff.text(inlines(without_tests(&words)));
         }
         self.open = Open::Nothing;
+    }
+}
+
+/// A statement without the names of the tests that prove it: "[`a`, `b`]" at its end.
+fn without_tests(words: &str) -> &str {
+    match words.rfind(" [`").filter(|_| words.ends_with("`]")) {
+        Some(end) => words.split_at(end).0,
+        None => words,
     }
 }
 
@@ -221,6 +251,10 @@ mod tests {
             roff("# A\n\none\ntwo\n\n- x\n  y\n- z\n\n    code\n      more\n\nend"),
             ".SH A\n.PP\none two\n.IP \\(bu 2\nx y\n.IP \\(bu 2\nz\n.PP\n.RS 4\n.EX\ncode\n  more\n.EE\n.RE\n\
              .PP\nend\n"
+        );
+        assert_eq!(
+            roff("- **N1** x [y](z)\n  [`a`,\n  `b`]\n"),
+            ".IP N1 4\nx y\n"
         );
         assert_eq!(
             roff("| a | b |\n| --- | --- |\n| `x` | is *y* |\n"),

@@ -56,6 +56,7 @@ fn it_tells_the_story_and_explains_all() {
         "OPTIONS",
         "COMMANDS",
         "MOUNT OPTIONS",
+        "SEMANTICS",
         "FILES",
         "ENVIRONMENT",
         "EXIT STATUS",
@@ -95,10 +96,38 @@ fn it_tells_the_story_and_explains_all() {
     );
 }
 
+/// Every statement of SEMANTICS.md stands in the page, without the names of its tests.
+#[test]
+fn it_has_what_can_be_relied_on() {
+    let (_, text) = shown();
+    let semantics = include_str!("../SEMANTICS.md");
+    let labels: Vec<_> = semantics
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix("- **")?.split_once("**")?.0))
+        .collect();
+    assert!(labels.len() > 50, "{labels:?}");
+    for label in labels {
+        assert!(
+            text.contains(&format!("\n       {label} ")),
+            "no {label} in {text}"
+        );
+    }
+    let heading = "\n   What there is not\n";
+    assert!(text.contains(heading), "{text}");
+    assert!(
+        !text.contains("::") && !text.contains("tests/vfs"),
+        "{text}"
+    );
+}
+
 /// Every option that the help has stands in the page, and the page names none that does not exist.
 #[test]
 fn it_has_every_option() {
     let (_, text) = shown();
+    // The tools that it speaks of have options too.
+    let (before, rest) = text.split_once("\nSEMANTICS\n").unwrap();
+    let (_, after) = rest.split_once("\nFILES\n").unwrap();
+    let text = format!("{before}\n{after}");
     let help = printed(&["--help"]);
     let options = |text: &str| -> Vec<String> {
         text.split(|c: char| c.is_whitespace() || ",();`/[]".contains(c))
