@@ -29,7 +29,7 @@ const STORY: &str = "\
 Mount, edit, unmount: all edits are committed in one transaction, or none.
 
     boltfs db mnt/
-    grep -l isLearner mnt/members/*
+    grep -L name mnt/members/*
     rm mnt/members/920c1b791dddb17e
     boltfs umount mnt";
 
