@@ -22,6 +22,8 @@ pub const SUCCESS: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line was not understood.
 pub const USAGE: u8 = 2;
+/// `diff` could not show what is pending, as diff(1) has it.
+pub const TROUBLE: u8 = 2;
 /// With a command: boltfs itself failed, before the command or in committing its edits.
 pub const FAILURE_WITH_COMMAND: u8 = 125;
 
@@ -37,6 +39,7 @@ const USAGES: &str = "\
 boltfs [OPTIONS] DB MOUNTPOINT
        boltfs [OPTIONS] DB [MOUNTPOINT] -- COMMAND...
        boltfs umount [--discard] MOUNTPOINT
+       boltfs status|diff MOUNTPOINT
        boltfs check DB";
 
 const EXIT_STATUS: &str = "\
@@ -147,6 +150,23 @@ enum Command {
         /// The journal: DB.boltfs-journal
         #[arg(value_name = "JOURNAL")]
         journal: PathBuf,
+    },
+
+    /// Show what is mounted and what is pending
+    Status {
+        /// Where the database is mounted (default: everywhere)
+        #[arg(value_name = "MOUNTPOINT")]
+        point: Option<PathBuf>,
+    },
+
+    /// Show what is pending as a unified diff
+    ///
+    /// Text values are compared by their lines (JSON as the mount shows it), all others by length and
+    /// SHA-256. Exit status: 0 nothing is pending, 1 something is, 2 trouble.
+    Diff {
+        /// Where the database is mounted
+        #[arg(value_name = "MOUNTPOINT")]
+        point: PathBuf,
     },
 
     /// Commit what was edited and unmount
@@ -275,6 +295,11 @@ fn dispatch(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8
             umount(&point, how)
         }
         Some(Command::Journal { journal }) => session::show_journal(&journal),
+        Some(Command::Status { point }) => session::run_status(point.as_deref()),
+        Some(Command::Diff { point }) => Ok(session::run_diff(&point).unwrap_or_else(|failure| {
+            say(&failure);
+            TROUBLE
+        })),
         None => mount(cli, args, process),
     }
 }

@@ -242,6 +242,17 @@ impl Journal {
         Ok(())
     }
 
+    /// Where the next record goes, in bytes.
+    pub fn end(&self) -> u64 {
+        self.len
+    }
+
+    /// Takes back what was appended since the [end](Self::end) was here.
+    pub fn cut(&mut self, end: u64) {
+        self.len = end;
+        let _ = self.disk.set_len(end);
+    }
+
     /// Makes all that was appended durable.
     ///
     /// # Errors

@@ -26,6 +26,18 @@ pub enum Kind {
     Moved,
 }
 
+impl Kind {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Added => "added",
+            Kind::Changed => "changed",
+            Kind::Deleted => "deleted",
+            Kind::Moved => "moved",
+        }
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone)]
 pub struct Pending<'a> {
@@ -47,6 +59,9 @@ pub struct Pending<'a> {
     pub from: Option<Vec<Vec<u8>>>,
     /// A number of the value in the database that [a tool has rounded](number).
     pub rounded: Option<String>,
+    /// The sequence number that a bucket has in the database and the one to be stored, where they
+    /// differ.
+    pub sequence: Option<[u64; 2]>,
 }
 
 impl Pending<'_> {
@@ -58,6 +73,18 @@ impl Pending<'_> {
 
     /// What is to be said about it beside its kind.
     pub fn remarks(&self) -> Vec<String> {
+        let mut remarks = self.content_remarks();
+        if let Some(from) = &self.from {
+            remarks.push(format!("from {}/", shown(from)));
+        }
+        if let Some([old, new]) = self.sequence {
+            remarks.push(format!("sequence {new} (was {old})"));
+        }
+        remarks
+    }
+
+    /// What is to be said about the content that was saved, or that it was saved at all.
+    pub fn content_remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
         match self.note {
             Note::NoLongerJson => remarks.push("no longer JSON".to_owned()),
@@ -70,9 +97,6 @@ impl Pending<'_> {
         }
         if self.leftover {
             remarks.push("looks like an editor's leftover".to_owned());
-        }
-        if let Some(from) = &self.from {
-            remarks.push(format!("from {}/", shown(from)));
         }
         remarks
     }
@@ -102,13 +126,7 @@ impl fmt::Display for Pending<'_> {
     /// length in the database and the length to be stored (`-` where there is none), remarks divided
     /// by `, `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Added => "added",
-            Kind::Changed => "changed",
-            Kind::Deleted => "deleted",
-            Kind::Moved => "moved",
-        };
-        write!(f, "{kind}\t{}", self.shown_path())?;
+        write!(f, "{}\t{}", self.kind.name(), self.shown_path())?;
         for len in [self.old_len, self.new_len] {
             match len {
                 Some(len) => write!(f, "\t{len}")?,
@@ -206,6 +224,7 @@ fn compare(
             && is_leftover(key),
         from: None,
         rounded: None,
+        sequence: None,
     };
     let bucket = |pending| Change {
         pending,
@@ -215,8 +234,12 @@ fn compare(
     if let (Stands::Bucket(a), Stands::Bucket(b)) = (&was, &is)
         && a == b
     {
-        if new_sequence(old, *a)? != new_sequence(new, *b)? {
-            each(bucket(item(Kind::Changed, true)));
+        let sequences = [sequence(old, *a)?, sequence(new, *b)?];
+        if let Some(sequence) = different(sequences) {
+            each(bucket(Pending {
+                sequence: Some(sequence),
+                ..item(Kind::Changed, true)
+            }));
         }
         return Ok(Some(*b));
     }
@@ -273,10 +296,14 @@ fn compare(
         let from = Some(from.into_iter().map(|key| key.into_owned()).collect());
         each(bucket(Pending {
             from,
+            sequence: different([sequence(old, ino)?, sequence(new, ino)?]),
             ..item(Kind::Moved, true)
         }));
     } else {
-        each(bucket(item(Kind::Added, true)));
+        each(bucket(Pending {
+            sequence: different([0, sequence(new, ino)?]),
+            ..item(Kind::Added, true)
+        }));
     }
     Ok(Some(ino))
 }
@@ -287,4 +314,14 @@ fn rounded(old: &[u8], new: &[u8]) -> Option<String> {
     let json = |value| matches!(first(value), Some(b'{' | b'['));
     let number = (json(old) && json(new)).then(|| number::rounded(old, new))?;
     number.map(str::to_owned)
+}
+
+/// The sequence number of a bucket.
+fn sequence(tree: Merged<'_>, ino: Ino) -> Result<u64> {
+    let base = || Ok(tree.base.dir(ino)?.map_or(0, |dir| dir.bucket.sequence()));
+    new_sequence(tree, ino)?.map_or_else(base, Ok)
+}
+
+fn different(sequences: [u64; 2]) -> Option<[u64; 2]> {
+    (sequences[0] != sequences[1]).then_some(sequences)
 }

@@ -69,12 +69,18 @@ pub fn finish(store: &Store, discard: bool) -> Report {
 }
 
 fn discarded(store: &Store) -> Report {
+    let what = match store.staged() {
+        Ok(0) => "nothing to discard".to_owned(),
+        Ok(1) => "discarded 1 change".to_owned(),
+        Ok(n) => format!("discarded {n} changes"),
+        Err(_) => "discarded all changes".to_owned(),
+    };
     let database = store.path().display();
-    let message = match store.staged() {
-        Ok(0) => format!("nothing to discard, {database} is unchanged"),
-        Ok(1) => format!("discarded 1 change, {database} is unchanged"),
-        Ok(n) => format!("discarded {n} changes, {database} is unchanged"),
-        Err(_) => format!("discarded all changes, {database} is unchanged"),
+    let message = match store.vfs().committed_txid() {
+        None => format!("{what}, {database} is unchanged"),
+        Some(txid) => {
+            format!("{what}, {database} stays at transaction {txid}, which this mount committed")
+        }
     };
     Report {
         failed: false,
@@ -100,10 +106,17 @@ pub fn committed(store: &Store) -> Report {
         ))
     });
     let (failed, message) = match commit {
-        Ok(None) => (
-            false,
-            format!("nothing to commit, {} is unchanged", store.path().display()),
-        ),
+        Ok(None) => {
+            let database = store.path().display();
+            let message = match store.vfs().committed_txid() {
+                None => format!("nothing to commit, {database} is unchanged"),
+                Some(txid) => format!(
+                    "nothing more to commit, {database} stays at transaction {txid}, which this \
+                     mount committed"
+                ),
+            };
+            (false, message)
+        }
         Ok(Some(outcome)) => (false, describe(&outcome, store.path())),
         Err(failure) => (true, format!("NOT COMMITTED: {failure}")),
     };

@@ -6,10 +6,19 @@
 //! looks at the other's user: the process answers its own user and root, the command believes
 //! only the user who mounted, and root.
 //!
-//! Both speak in lines of JSON: requests `{"request": "wait", "discard": false}`, answers
-//! `{"serving": {...}}`, `{"report": {...}}`, `{"error": "..."}`.
+//! Both speak in lines of JSON:
+//!
+//! | request | answer |
+//! | --- | --- |
+//! | `{"request": "wait", "discard": false}` | `{"serving": {...}}`, and at the end `{"report": {...}}` |
+//! | `{"request": "unmounted"}` | none |
+//! | `{"request": "status", "most": 20}` | `{"status": {"info": {...}, "changes": [...]}}` |
+//! | `{"request": "changes"}` | `{"change": {...}, "old": {...}, "new": {...}}` for each, `{"end": {...}}` |
+//!
+//! and `{"error": "..."}`. Behind the line of a change come the bytes of those of its values that have
+//! a `"sent"`, their number.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
@@ -21,11 +30,17 @@ use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials}
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use super::change::line;
 use super::commit::Report;
 use super::mountinfo::{Device, Mount};
+use super::side::Side;
+use super::terminal::visible;
 
 /// The longest request taken.
 const LONGEST_REQUEST: u64 = 64 * 1024;
+
+/// The longest answer taken: a listing of changes has some whose paths are thousands of long keys.
+const LONGEST_ANSWER: u64 = 1 << 30;
 
 /// How long a slow reader may keep us from ending.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,6 +68,34 @@ pub trait Respond: Send + Sync {
 
     /// The asking command has unmounted: the session is about to end.
     fn unmounted(&self);
+
+    /// What is mounted and, of what is pending, the first `most` changes.
+    ///
+    /// # Errors
+    /// In words.
+    fn status(&self, most: usize) -> Result<Value, String>;
+
+    /// Hands each pending change to `each`, in words, with the values it is about: the one that is
+    /// stored and the one to be stored.
+    ///
+    /// # Errors
+    /// In words; those of `each` are passed on.
+    fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError>;
+}
+
+/// Takes one change.
+pub type EachChange<'a> = dyn FnMut(Value, [Option<&[u8]>; 2]) -> io::Result<()> + 'a;
+
+/// Takes one change that was told.
+pub type EachTold<'a> = dyn FnMut(&Value, [Option<Side<'static>>; 2]) -> io::Result<()> + 'a;
+
+/// Why not all changes could be told.
+#[derive(Debug)]
+pub enum ChangesError {
+    /// In words.
+    Told(String),
+    /// The conversation broke off.
+    Io(io::Error),
 }
 
 struct Waiter {
@@ -184,9 +227,50 @@ fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()>
                 )?;
             }
             Some("unmounted") => shared.respond.unmounted(),
+            Some("status") => {
+                let most = request["most"].as_u64().unwrap_or(0);
+                let status = shared.respond.status(usize::try_from(most).unwrap_or(0));
+                let answer = match status {
+                    Ok(status) => json!({ "status": status }),
+                    Err(why) => json!({ "error": why }),
+                };
+                send(&mut answers, &answer)?;
+            }
+            Some("changes") => {
+                // A reader may look at what it has got for as long as it likes: nothing waits for it.
+                stream.set_write_timeout(None)?;
+                send_changes(&mut answers, shared)?;
+                stream.set_write_timeout(Some(SEND_TIMEOUT))?;
+            }
             _ => send(&mut answers, &json!({ "error": "no such request" }))?,
         }
     }
+}
+
+fn send_changes(stream: &mut UnixStream, shared: &Shared) -> io::Result<()> {
+    let mut out = BufWriter::new(&*stream);
+    let end = shared.respond.changes(&mut |change, values| {
+        let [old, new] = values.map(|value| value.map(Side::of));
+        let line = json!({
+            "change": change,
+            "old": old.as_ref().map(Side::to_json),
+            "new": new.as_ref().map(Side::to_json),
+        });
+        out.write_all(format!("{line}\n").as_bytes())?;
+        for side in [old, new].into_iter().flatten() {
+            if let Side::Whole(bytes) = side {
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    });
+    let answer = match end {
+        Ok(end) => json!({ "end": end }),
+        Err(ChangesError::Told(why)) => json!({ "error": why }),
+        Err(ChangesError::Io(e)) => return Err(e),
+    };
+    out.write_all(format!("{answer}\n").as_bytes())?;
+    out.flush()
 }
 
 /// The commands that wait for the end.
@@ -293,15 +377,56 @@ impl Client {
         match (report["failed"].as_bool(), report["message"].as_str()) {
             (Some(failed), Some(message)) => Ok(Report {
                 failed,
-                message: message.to_owned(),
+                message: visible(message).into_owned(),
             }),
             _ => Err(unexpected(&answer)),
         }
     }
 
+    /// What is mounted and what is pending, of that the first `most` changes.
+    ///
+    /// # Errors
+    /// When the conversation broke off, or the process knows no answer.
+    pub fn status(&mut self, most: usize) -> io::Result<Value> {
+        send(
+            &mut self.requests,
+            &json!({ "request": "status", "most": most }),
+        )?;
+        let mut answer = self.answer()?;
+        match answer.get_mut("status") {
+            Some(status) => Ok(status.take()),
+            None => Err(unexpected(&answer)),
+        }
+    }
+
+    /// Hands each pending change to `each`, with the value that is stored and the one to be stored.
+    ///
+    /// # Returns
+    /// What is said at the end.
+    ///
+    /// # Errors
+    /// When the conversation broke off, or the process cannot tell all of them; and those of
+    /// `each`.
+    pub fn changes(&mut self, each: &mut EachTold<'_>) -> io::Result<Value> {
+        send(&mut self.requests, &json!({ "request": "changes" }))?;
+        loop {
+            let mut answer = self.answer()?;
+            if let Some(end) = answer.get_mut("end") {
+                return Ok(end.take());
+            }
+            if answer.get("change").is_none() {
+                return Err(unexpected(&answer));
+            }
+            let old = Side::read(&answer["old"], &mut self.answers)?;
+            let new = Side::read(&answer["new"], &mut self.answers)?;
+            each(&answer["change"], [old, new])?;
+        }
+    }
+
     fn answer(&mut self) -> io::Result<Value> {
         let mut line = String::new();
-        if self.answers.read_line(&mut line)? == 0 {
+        let most = (&mut self.answers).take(LONGEST_ANSWER);
+        if { most }.read_line(&mut line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&line)?)
@@ -309,7 +434,10 @@ impl Client {
 }
 
 fn unexpected(answer: &Value) -> io::Error {
-    io::Error::other(format!("unexpected answer {answer}"))
+    match answer["error"].as_str() {
+        Some(why) => io::Error::other(line(why).into_owned()),
+        None => io::ErrorKind::InvalidData.into(),
+    }
 }
 
 #[cfg(test)]
@@ -326,6 +454,23 @@ mod tests {
         }
         fn unmounted(&self) {
             self.0.store(true, Ordering::SeqCst);
+        }
+        fn status(&self, most: usize) -> Result<Value, String> {
+            Ok(json!({ "most": most }))
+        }
+        fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {
+            let long = vec![7; 5 << 20];
+            for (number, values) in [
+                [None, Some(&b"a\nb"[..])],
+                [Some(&long[..]), None],
+                [None, None],
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                each(json!(number), values).map_err(ChangesError::Io)?;
+            }
+            Err(ChangesError::Told("page 7\x1b[2J".to_owned()))
         }
     }
 
@@ -417,6 +562,30 @@ mod tests {
             client.report().unwrap_err().kind(),
             io::ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn changes_come_with_their_values() {
+        let mount = mount(5);
+        let (server, _) = start(&mount);
+        let mut client = Client::connect(&mount).unwrap();
+        assert_eq!(client.status(7).unwrap(), json!({ "most": 7 }));
+        let mut told = Vec::new();
+        let end = client.changes(&mut |change, sides| {
+            let lens = sides.map(|side| side.map(|side| side.length()));
+            told.push((change.clone(), lens));
+            Ok(())
+        });
+        assert_eq!(end.unwrap_err().to_string(), "page 7^[[2J");
+        let wanted = [
+            (json!(0), [None, Some(3)]),
+            (json!(1), [Some(5 << 20), None]),
+            (json!(2), [None, None]),
+        ];
+        assert_eq!(told, wanted);
+        // The conversation goes on.
+        assert_eq!(client.status(0).unwrap(), json!({ "most": 0 }));
+        server.end();
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! starts; the lock on the database is held until the commit is over; whoever waits is told after
 //! the lock is free.
 
+mod answers;
 mod background;
+mod change;
 mod check;
 mod commands;
 mod commit;
 mod control;
 mod database;
+mod diff;
 mod failure;
 mod lock;
 mod logging;
@@ -19,20 +22,26 @@ mod mountinfo;
 mod mountpoint;
 mod options;
 mod process;
+mod reach;
 mod recovery;
 mod serve;
+mod side;
 mod signals;
+mod status;
 mod store;
+mod terminal;
 mod umount;
 mod watch;
 
 pub use background::{NotLive, SERVING, leave_callers_files, start as start_in_background};
 pub use check::run_check;
 pub use commit::{Outcome, Report};
+pub use diff::run_diff;
 pub use failure::{Failure, Result};
 pub use logging::{say, start as start_logging};
 pub use mount::Allow;
 pub use options::{OptionError, Options, Owner};
+pub use status::run_status;
 pub use umount::{Unmount, umount};
 
 pub use watch::{EXECUTE, execute};

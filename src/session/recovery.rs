@@ -52,6 +52,10 @@ impl JournalPlace for Beside {
         fs::remove_file(&self.0)?;
         sync_directory(&self.0)
     }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -2,20 +2,20 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::Duration;
 
 use fuser::SessionACL;
-use serde_json::{Value, json};
 
 use crate::fuse::Fuse;
 
+use super::answers::Answers;
 use super::commands::Commands;
 use super::commit::{self, Report};
-use super::control::{Respond, Server};
+use super::control::Server;
 use super::failure::{Failure, Result};
 use super::logging::{self, say};
 use super::mount::{self, Allow, Plan};
@@ -115,7 +115,7 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
             let _ = ended.send(Event::Ended(end));
         })
         .map_err(|e| cannot("cannot start a thread", e))?;
-    let server = listen(&mount, &plan.source, &events);
+    let server = listen(&mount, store, &events);
     let signalled = events.clone();
     blocked
         .wait_each(move |signal| {
@@ -166,9 +166,10 @@ fn mounted_on(plan: &Plan) -> String {
     format!("{source} is mounted on {point}")
 }
 
-fn listen(mount: &Mount, database: &Path, events: &Sender<Event>) -> Option<Server> {
+fn listen(mount: &Mount, store: &Store, events: &Sender<Event>) -> Option<Server> {
     let answers = Answers {
-        database: database.to_owned(),
+        database: store.path().to_owned(),
+        vfs: store.vfs(),
         events: events.clone(),
     };
     match Server::start(mount.device, Box::new(answers)) {
@@ -181,25 +182,6 @@ fn listen(mount: &Mount, database: &Path, events: &Sender<Event>) -> Option<Serv
             );
             None
         }
-    }
-}
-
-struct Answers {
-    database: PathBuf,
-    events: Sender<Event>,
-}
-
-impl Respond for Answers {
-    fn serving(&self) -> Value {
-        json!({
-            "database": mountinfo::shown(&self.database),
-            "pid": std::process::id(),
-            "version": env!("CARGO_PKG_VERSION"),
-        })
-    }
-
-    fn unmounted(&self) {
-        let _ = self.events.send(Event::Unmounted);
     }
 }
 
@@ -275,7 +257,7 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         no_exec: request.no_exec,
         allow: request.allow,
     };
-    let store = Arc::new(Store::new(request, file, snapshot)?);
+    let store = Arc::new(Store::new(request, &plan.point, file, snapshot)?);
     recovery::prepare(&store, request.unfinished)?;
     serve(&request.mode, &plan, &store)
 }

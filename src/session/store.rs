@@ -7,14 +7,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
 
 use super::commit::Outcome;
 use super::failure::{Failure, Result};
+use super::mountinfo::shown;
 use super::options::Owner;
 use super::serve::MountRequest;
-use crate::bolt::check::check;
-use crate::bolt::{CommitError, CommitOptions, Committed, DbFile, Disk, Error, Snapshot, writer};
+use crate::bolt::{
+    CommitError, CommitOptions, Committed, DbFile, Disk, Error, Snapshot, check, writer,
+};
 use crate::overlay::Change;
 use crate::vfs::{self, Vfs};
 
@@ -29,11 +33,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// The file system over `snapshot`, which was read from `file`.
+    /// The file system over `snapshot`, which was read from `file`, to be mounted at `point`.
     ///
     /// # Errors
     /// Where the file's owner and mode cannot be read.
-    pub fn new(request: &MountRequest, file: DbFile, snapshot: Snapshot) -> Result<Store> {
+    pub fn new(
+        request: &MountRequest,
+        point: &Path,
+        file: DbFile,
+        snapshot: Snapshot,
+    ) -> Result<Store> {
         let path = file.path().to_owned();
         let metadata = file.file().metadata().map_err(|e| {
             Failure::new(format!("{}: {e}", path.display()), "Check the file's disk.")
@@ -50,8 +59,7 @@ impl Store {
             options.file_mode = 0o666 & !umask;
             options.dir_mode = 0o777 & !umask;
         }
-        let shown = path.to_string_lossy().into_owned();
-        options.info.insert("database".to_owned(), shown.into());
+        options.info = about(request, &path, point);
         let beside = path.clone();
         options.space = Some(Arc::new(move || {
             let s = rustix::fs::statvfs(&beside).ok()?;
@@ -97,10 +105,11 @@ impl Store {
     /// # Errors
     /// Why nothing was committed, and what is still safe.
     pub fn commit(&self) -> Result<Option<Outcome>> {
-        let survey = self.survey();
-        if survey.as_ref().is_ok_and(|survey| survey.changes == 0) {
+        // Damage is told below.
+        if self.vfs.settle().is_ok_and(|settled| settled) {
             return Ok(None);
         }
+        let survey = self.survey();
         let mut prior = self.prior.lock();
         self.verify_undisturbed()?;
         let survey = survey.map_err(|e| self.not_committed(&e.into()))?;
@@ -139,7 +148,9 @@ impl Store {
     /// Hands `commit` what is known about the free pages of the database.
     fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
         let base = self.vfs.snapshot();
-        let proof = worth_a_check(base).then(|| check(base, Default::default(), &mut |_| ()));
+        // A small commit to a huge file is not to wait; pages are appended then.
+        let proof =
+            check::is_quick(base).then(|| check::check(base, Default::default(), &mut |_| ()));
         if let Some(proof) = &proof
             && !proof.is_sound()
         {
@@ -303,6 +314,29 @@ impl Stamp {
     }
 }
 
+/// What `.boltfs/info` says about a mount that stays so for its life.
+fn about(request: &MountRequest, database: &Path, point: &Path) -> Map<String, Value> {
+    let now = Timestamp::now();
+    let started = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let mode = if request.read_only {
+        "read-only"
+    } else {
+        "read-write"
+    };
+    let about = [
+        ("database", json!(shown(database))),
+        ("mountpoint", json!(shown(point))),
+        ("mode", json!(mode)),
+        ("started", json!(started.to_string())),
+        ("user", json!(nix::unistd::geteuid().as_raw())),
+        ("version", json!(env!("CARGO_PKG_VERSION"))),
+    ];
+    about
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
 fn is_full(e: &io::Error) -> bool {
     matches!(
         e.kind(),
@@ -310,19 +344,9 @@ fn is_full(e: &io::Error) -> bool {
     )
 }
 
-/// Whether the whole database is read before a commit, to prove which pages are free: then they
-/// are reused. That must not make a small commit to a huge file wait; pages are appended then.
-fn worth_a_check(base: &Snapshot) -> bool {
-    const QUICKLY_READ: u64 = 128 << 20;
-    base.meta()
-        .bytes_in_use()
-        .is_some_and(|bytes| bytes <= QUICKLY_READ)
-}
-
 /// What is staged, as far as the report of a commit needs it.
 #[derive(Default)]
 struct Survey {
-    changes: u64,
     /// One line for each change that was not stored as it was written, or should not have been.
     remarkable: Vec<String>,
     more: u64,
@@ -333,7 +357,6 @@ impl Survey {
     const TOLD: usize = 10;
 
     fn add(&mut self, change: &Change<'_>) {
-        self.changes += 1;
         let Some(remark) = change.pending.warning() else {
             return;
         };

@@ -6,12 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::commit::Report;
-use super::control::{Client, Unreachable};
 use super::failure::{Failure, Result};
 use super::mount::{self, Manner, Refused};
 use super::mountinfo::{self, Mount};
-use super::mountpoint::{is_dead, no_table, unmount_command};
-use super::process;
+use super::mountpoint::{no_table, unmount_command};
+use super::{process, reach};
 
 /// How to unmount, and what becomes of the edits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,11 +33,19 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// When nothing of ours is mounted there, when it is in use (it stays as it was), and when the
 /// serving process ended without a report.
 pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
-    let mount = find(given)?;
+    let mount = reach::mount_at(given, "umount")?;
     // Standing in it ourselves would keep it busy.
     std::env::set_current_dir("/")
         .map_err(|e| Failure::new(format!("cannot change to /: {e}"), ""))?;
-    let mut client = Client::connect(&mount).map_err(|e| unreachable(&mount, &e))?;
+    let otherwise = || {
+        format!(
+            "Unmount with `{}`, which commits as well; the commit is done when `flock {} true` \
+             returns.",
+            unmount_command(&mount.point),
+            mountinfo::shown(&mount.source)
+        )
+    };
+    let mut client = reach::connect(&mount, otherwise, remove_dead)?;
     let patience = how.force.then_some(ANSWER_TIMEOUT);
     match client.wait(how.discard, patience) {
         Err(e) if how.force && e.kind() == io::ErrorKind::WouldBlock => {
@@ -61,62 +68,6 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
     }
     client.unmounted();
     client.report().map_err(|e| broke_off(&mount, &e))
-}
-
-/// The mount of ours at `given`.
-///
-/// # Errors
-/// When there is none.
-pub fn find(given: &Path) -> Result<Mount> {
-    let shown = given.display();
-    let point = mountinfo::resolve(given).map_err(|e| {
-        Failure::new(
-            format!("{shown}: {e}"),
-            "Give the directory it is mounted on.",
-        )
-    })?;
-    let table = mountinfo::table().map_err(|e| no_table(&e))?;
-    let there = table.iter().rfind(|mount| mount.point == point);
-    match there {
-        Some(mount) if mount.is_ours() => Ok(mount.clone()),
-        Some(mount) => Err(Failure::new(
-            format!(
-                "what is mounted on {shown} is not boltfs's (type {})",
-                mount.fstype
-            ),
-            format!("Unmount it with: umount {}", point.display()),
-        )),
-        None => Err(not_mounted(given, &point, &table)),
-    }
-}
-
-fn not_mounted(given: &Path, point: &Path, table: &[Mount]) -> Failure {
-    let what = format!("nothing is mounted on {}", given.display());
-    // The database was given, or a directory inside the mount.
-    let meant = table
-        .iter()
-        .rfind(|m| m.is_ours() && (m.source == point || point.starts_with(&m.point)));
-    if let Some(mount) = meant {
-        let (source, point) = (
-            mountinfo::shown(&mount.source),
-            mountinfo::shown(&mount.point),
-        );
-        return Failure::new(
-            what,
-            format!("{source} is mounted on {point}: boltfs umount {point}"),
-        );
-    }
-    let ours: Vec<_> = table
-        .iter()
-        .filter(|mount| mount.is_ours())
-        .map(|mount| mountinfo::shown(&mount.point))
-        .collect();
-    let next = if ours.is_empty() {
-        "No database is mounted by boltfs at the moment.".to_owned()
-    } else {
-        format!("Mounted by boltfs: {}", ours.join(", "))
-    };
-    Failure::new(what, next)
 }
 
 /// The same file system mounted at two places (mount --bind) ends only with the last of them.
@@ -198,44 +149,15 @@ fn cut_off(mount: &Mount) -> Failure {
     }
 }
 
-fn unreachable(mount: &Mount, e: &Unreachable) -> Failure {
-    let point = mount.point.display();
-    let source = mountinfo::shown(&mount.source);
-    match e {
-        Unreachable::Nobody => {
-            if !is_dead(&mount.point) {
-                return Failure::new(
-                    format!("the process that serves {point} does not answer"),
-                    format!(
-                        "Unmount with `{}`, which commits as well; the commit is done when \
-                         `flock {source} true` returns.",
-                        unmount_command(&mount.point)
-                    ),
-                );
-            }
-            let what = format!(
-                "the process that served {point} has died; {source} is as its last commit left it, \
-                 and what was staged since then was not committed"
-            );
-            match mount::unmount(&mount.point, Manner::Lazy) {
-                Ok(()) => Failure::new(what, "The dead mount was removed. Mount it again."),
-                Err(_) => Failure::new(
-                    what,
-                    format!("Remove the dead mount: {}", unmount_command(&mount.point)),
-                ),
-            }
-        }
-        Unreachable::Impostor { user } => Failure::new(
-            format!("a process of user {user} answers for {point}, which is not that user's"),
+/// Takes away a mount whose process is gone.
+fn remove_dead(mount: &Mount) -> Failure {
+    let (what, next) = reach::dead(mount);
+    match mount::unmount(&mount.point, Manner::Lazy) {
+        Ok(()) => Failure::new(what, format!("The dead mount was removed. {next}")),
+        Err(_) => Failure::new(
+            what,
             format!(
-                "Not believed. Unmount with `{}`.",
-                unmount_command(&mount.point)
-            ),
-        ),
-        Unreachable::Io(e) => Failure::new(
-            format!("cannot ask the process that serves {point}: {e}"),
-            format!(
-                "Unmount with `{}`, which commits as well.",
+                "Remove the dead mount: {}. {next}",
                 unmount_command(&mount.point)
             ),
         ),

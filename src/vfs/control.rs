@@ -2,9 +2,10 @@
 //! was, and a file that takes commands.
 
 use super::{Attr, DirEntry, Error, Result, SetAttr, Vfs};
+use crate::bolt::check;
 use crate::overlay::{Attrs, Ino, Kind};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -163,7 +164,12 @@ impl Vfs {
             return Ok(text.clone());
         }
         let bytes = match ino {
-            INFO => self.info()?,
+            INFO => {
+                let info = self.info()?;
+                let mut text = serde_json::to_vec_pretty(&info).map_err(|_| Error::Invalid)?;
+                text.push(b'\n');
+                text
+            }
             PENDING => {
                 let mut lines = String::new();
                 self.pending(&mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
@@ -182,29 +188,42 @@ impl Vfs {
         self.texts.0.lock().insert(CONTROL, text);
     }
 
-    fn info(&self) -> Result<Vec<u8>> {
+    /// What is mounted, how, and what is staged: the content of `.boltfs/info`.
+    ///
+    /// # Errors
+    /// Damage of the base where something is staged.
+    pub fn info(&self) -> Result<serde_json::Map<String, Value>> {
         let snapshot = self.base.snapshot();
         let meta = snapshot.meta();
+        let counts = self.counts.get_or_init(|| {
+            let counted = check::is_quick(snapshot);
+            counted.then(|| check::check(snapshot, Default::default(), &mut |_| ()).counts)
+        });
         let mut info = self.options.info.clone();
         for (key, value) in [
-            ("page_size", json!(meta.page_size)),
+            ("pid", json!(std::process::id())),
+            ("read_only", json!(self.options.read_only)),
+            ("raw", json!(self.options.raw)),
+            ("journal", json!(self.journal_path())),
+            ("pending", json!(self.pending_count()?)),
+            ("committed", json!(self.committed_txid())),
             ("txid", json!(meta.txid)),
             ("meta", json!(snapshot.slot())),
-            ("file_size", json!(snapshot.file_len())),
+            ("page_size", json!(meta.page_size)),
             ("pages", json!(meta.hwm)),
+            ("file_size", json!(snapshot.file_len())),
             (
                 "freelist_stored",
                 json!(meta.freelist != crate::bolt::meta::NO_FREELIST),
             ),
-            ("read_only", json!(self.options.read_only)),
-            ("raw", json!(self.options.raw)),
-            ("pending", json!(self.pending_count()?)),
-            ("pid", json!(std::process::id())),
+            (
+                "buckets",
+                json!(counts.map(|counts| counts.buckets + counts.inline_buckets)),
+            ),
+            ("keys", json!(counts.map(|counts| counts.keys))),
         ] {
             info.insert(key.to_owned(), value);
         }
-        let mut text = serde_json::to_vec_pretty(&info).map_err(|_| Error::Invalid)?;
-        text.push(b'\n');
-        Ok(text)
+        Ok(info)
     }
 }

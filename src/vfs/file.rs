@@ -76,6 +76,7 @@ impl Vfs {
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
         self.must_take_content(&mut staged, ino)?;
+        self.record_content(&staged, ino)?;
         self.record(&staged, |names| {
             let at = names.node(ino)?;
             Some(Op::Write {
@@ -128,6 +129,7 @@ impl Vfs {
             return Err(Error::TooBig);
         }
         self.must_take_content(staged, ino)?;
+        self.record_content(staged, ino)?;
         self.record(staged, |names| {
             Some(Op::Resize {
                 at: names.node(ino)?,

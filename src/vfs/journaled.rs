@@ -6,8 +6,9 @@ use crate::journal::{self, Journal, Op, Origin, Place, Reader};
 use crate::overlay::{Ino, Merged, Staged};
 use crate::view::name;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
+use std::path::PathBuf;
 
 /// Where the journal of a mount lies. It is there only while something is staged.
 pub trait JournalPlace: Send {
@@ -22,6 +23,9 @@ pub trait JournalPlace: Send {
     /// # Errors
     /// What the operating system says.
     fn remove(&mut self) -> io::Result<()>;
+
+    /// Where it is, for messages.
+    fn path(&self) -> &std::path::Path;
 }
 
 /// The journal of a mount.
@@ -30,8 +34,13 @@ pub(super) struct Journaled {
     place: Option<Box<dyn JournalPlace>>,
     journal: Option<Journal>,
     origin: Option<Origin>,
+    /// The last transaction that was committed.
+    committed: Option<u64>,
     /// The number that each directory has in the journal.
     dirs: HashMap<Ino, u64>,
+    /// Files whose content was staged before this journal. What the database shows of them may
+    /// differ from it, in white space and line ends.
+    older: HashSet<Ino>,
 }
 
 /// A journal whose operations were made again, to be gone on with.
@@ -122,11 +131,12 @@ impl Vfs {
         *self.journal.lock() = journaled;
     }
 
-    /// Appends an operation on `staged` to the journal. It is asked for only where there is one.
-    pub(super) fn record<'a>(
+    /// Appends operations on `staged` to the journal, all or none. They are asked for only where
+    /// there is one.
+    pub(super) fn record<'a, Ops: IntoIterator<Item = Op<'a>>>(
         &'a self,
         staged: &'a Staged,
-        op: impl FnOnce(&mut Names<'a, '_>) -> Option<Op<'a>>,
+        ops: impl FnOnce(&mut Names<'a, '_>) -> Ops,
     ) -> Result<()> {
         let mut journaled = self.journal.lock();
         if journaled.place.is_none() {
@@ -154,17 +164,48 @@ impl Vfs {
             dirs: &journaled.dirs,
             new: Vec::new(),
         };
-        let op = op(&mut names);
+        let mut ops = ops(&mut names).into_iter().peekable();
         let new = names.new;
+        if ops.peek().is_none() {
+            return Ok(());
+        }
         // Nothing must come into it that was made of lost bytes.
         self.verify_steady()?;
-        let Some(op) = op else { return Ok(()) };
         for (ino, directory) in new {
             journal.append(&directory).map_err(Error::Journal)?;
             let number = journaled.dirs.len() as u64 + 1;
             journaled.dirs.insert(ino, number);
         }
-        journal.append(&op).map_err(Error::Journal)
+        let before = journal.end();
+        for op in ops {
+            if let Err(e) = journal.append(&op) {
+                journal.cut(before);
+                return Err(Error::Journal(e));
+            }
+        }
+        Ok(())
+    }
+
+    /// To be called before an edit of the content of `ino` is recorded: the journal must have what
+    /// it starts from.
+    pub(super) fn record_content(&self, staged: &Staged, ino: Ino) -> Result<()> {
+        let older = self.journal.lock().older.contains(&ino);
+        let content = staged.node(ino).and_then(|node| node.content.as_ref());
+        let Some(content) = content.filter(|_| older) else {
+            return Ok(());
+        };
+        self.record(staged, |names| {
+            let at = names.node(ino);
+            let empty = at.clone().map(|at| Op::Resize { at, size: 0 });
+            let whole = at.map(|at| Op::Write {
+                at,
+                offset: 0,
+                data: Cow::Borrowed(content),
+            });
+            empty.into_iter().chain(whole)
+        })?;
+        self.journal.lock().older.remove(&ino);
+        Ok(())
     }
 
     /// Makes every edit that has been answered durable.
@@ -197,13 +238,17 @@ impl Vfs {
         noted.map_err(|e| bolt::Error::io("write the journal", e))
     }
 
-    /// The edits are committed, as the state with `meta`, or dropped: the journal goes.
-    pub(super) fn end_journal(&self, meta: Option<&Meta>) {
+    /// The edits are committed, as the state with `meta`, or dropped: the journal goes. `staged` is
+    /// what a later edit starts from.
+    pub(super) fn end_journal(&self, meta: Option<&Meta>, staged: &Staged) {
         let mut journaled = self.journal.lock();
         if let Some(meta) = meta {
             journaled.origin = Some(Origin::of(meta, self.options.raw));
+            journaled.committed = Some(meta.txid);
         }
         journaled.dirs.clear();
+        let files = staged.nodes().filter(|(_, node)| node.content.is_some());
+        journaled.older = files.map(|(ino, _)| ino).collect();
         if journaled.journal.take().is_some()
             && let Some(place) = &mut journaled.place
             && let Err(e) = place.remove()
@@ -214,12 +259,25 @@ impl Vfs {
 
     /// The edits are to be dropped: the journal goes.
     pub fn drop_journal(&self) {
-        self.end_journal(None);
+        self.end_journal(None, &self.read_staged());
     }
 
     /// There is a journal with all edits since the last commit.
     pub fn has_journal(&self) -> bool {
         self.journal.lock().journal.is_some()
+    }
+
+    /// Where the journal is, while there is one.
+    pub fn journal_path(&self) -> Option<PathBuf> {
+        let journaled = self.journal.lock();
+        let place = journaled.place.as_ref()?;
+        journaled.journal.as_ref()?;
+        Some(place.path().to_owned())
+    }
+
+    /// The last transaction that this mount has committed.
+    pub fn committed_txid(&self) -> Option<u64> {
+        self.journal.lock().committed
     }
 
     /// Makes the edits of a journal again, as pending ones.

@@ -22,6 +22,7 @@ pub use journaled::{JournalPlace, Replayed, Resumed};
 pub use rename::RenameMode;
 pub use xattr::SetXattr;
 
+use crate::bolt::check::Counts;
 use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged};
@@ -31,8 +32,8 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 /// How a mount looks and what it may do.
@@ -104,6 +105,8 @@ pub struct Vfs {
     journal: Mutex<Journaled>,
     /// What is in `.boltfs`.
     texts: control::Texts,
+    /// What the base consists of, once somebody asked; `None`: too much to count.
+    counts: OnceLock<Option<Counts>>,
 }
 
 impl Vfs {
@@ -119,6 +122,7 @@ impl Vfs {
             losses_before_edit: AtomicUsize::new(0),
             journal: Mutex::default(),
             texts: control::Texts::default(),
+            counts: OnceLock::new(),
         }
     }
 
@@ -155,8 +159,8 @@ impl Vfs {
         let staged = self.staged.upgradable_read();
         let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
         let done = commit(disk, self.snapshot(), changes)?;
+        self.end_journal(Some(&done.meta), &staged);
         *self.committed.write() = staged.clone();
-        self.end_journal(Some(&done.meta));
         Ok(done)
     }
 
@@ -179,15 +183,36 @@ impl Vfs {
     /// # Errors
     /// Damage of the base where something is staged.
     pub fn pending(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
-        let losses = self.snapshot().map().losses();
         let staged = self.staged.read();
-        let committed = self.committed.read();
-        let (old, new) = (self.merged(&committed), self.merged(&staged));
+        self.differences(&self.committed.read(), &staged, each)
+    }
+
+    fn differences(
+        &self,
+        committed: &Staged,
+        staged: &Staged,
+        each: &mut dyn FnMut(Change<'_>),
+    ) -> Result<(), bolt::Error> {
+        let losses = self.snapshot().map().losses();
+        let (old, new) = (self.merged(committed), self.merged(staged));
         overlay::pending(old, new, self.options.raw, each)?;
         match self.snapshot().map().has_lost_since(losses) {
             true => Err(bolt::Error::lost()),
             false => Ok(()),
         }
+    }
+
+    /// As [`pending`](Self::pending), for an `each` that may take its time: edits do not wait for
+    /// it, and it is told what was pending at the moment of the call.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pending_at_leisure(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
+        let (staged, committed) = {
+            let staged = self.staged.read();
+            (staged.clone(), self.committed.read().clone())
+        };
+        self.differences(&committed, &staged, each)
     }
 
     /// Number of changes since the last commit.
@@ -198,6 +223,24 @@ impl Vfs {
         let mut count = 0;
         self.pending(&mut |_| count += 1)?;
         Ok(count)
+    }
+
+    /// If nothing is pending, what was staged has cancelled itself out: the journal goes.
+    ///
+    /// # Returns
+    /// Whether that is so.
+    ///
+    /// # Errors
+    /// Damage of the base where something is staged.
+    pub fn settle(&self) -> Result<bool, bolt::Error> {
+        // No edit comes between the look and the journal's end.
+        let staged = self.staged.upgradable_read();
+        let mut none = true;
+        self.differences(&self.committed.read(), &staged, &mut |_| none = false)?;
+        if none {
+            self.end_journal(None, &staged);
+        }
+        Ok(none)
     }
 
     /// Drops every edit since the last commit.
@@ -219,7 +262,7 @@ impl Vfs {
             forgotten.nodes.extend(tree.nodes().map(|(ino, _)| ino));
         }
         staged.revert(&committed);
-        self.end_journal(None);
+        self.end_journal(None, &staged);
         Ok(forgotten)
     }
 

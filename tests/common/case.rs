@@ -157,6 +157,12 @@ impl Case {
         wait_until("the database is locked", PATIENCE, || self.is_locked());
     }
 
+    /// Waits until the process that served the mount is gone, after it was killed.
+    #[track_caller]
+    pub fn await_unserved(&self) {
+        wait_until("the lock is free", PATIENCE, || !self.is_locked());
+    }
+
     /// Waits until `mnt` is not mounted and the database is free.
     #[track_caller]
     pub fn await_end(&self) {

@@ -42,6 +42,10 @@ impl JournalPlace for Beside {
         *self.0.lock().unwrap() = None;
         Ok(())
     }
+
+    fn path(&self) -> &std::path::Path {
+        std::path::Path::new("in memory")
+    }
 }
 
 /// A disk that is looked at while it is written.

@@ -350,7 +350,8 @@ fn the_sequence_of_a_bucket_is_an_attribute() {
     );
     refused!(set(&fs, ".boltfs/base/b", "1"), Error::ReadOnly);
     set(&fs, "b", "18446744073709551615").unwrap();
-    assert_eq!(fs.pending(), ["changed\tb/\t-\t-\t"]);
+    let remark = "sequence 18446744073709551615 (was 41)";
+    assert_eq!(fs.pending(), [format!("changed\tb/\t-\t-\t{remark}")]);
     set(&fs, "b", "41").unwrap();
     assert!(fs.pending().is_empty(), "as before");
     set(&fs, "b/sub", "7").unwrap();

@@ -167,3 +167,64 @@ fn every_edit_is_in_the_journal_before_it_is_answered() {
     }
     assert_eq!(fs.recover().text("top/k"), "edi");
 }
+
+/// What was saved and what is stored of it differ in white space and line ends; an edit after a commit in mid-mount starts
+/// from what was saved.
+#[test]
+fn the_journal_of_an_edit_after_a_commit_starts_from_what_the_mount_shows() {
+    let json = r#"{"a":1}"#;
+    let content = tree([("b", bucket([("text", value("one")), ("json", value(json))]))]);
+    let mut fs = Fs::new(&content);
+    fs.keep_journal();
+    fs.save("b/text", "two\n").unwrap();
+    fs.save("b/json", "{\"a\":2}\n").unwrap();
+    let committed = fs.commit();
+    assert_eq!(
+        committed.value(&[b"b".to_vec()], b"text"),
+        Some(&b"two"[..])
+    );
+    assert!(fs.journal().is_none());
+
+    let (text, json) = (fs.at("b/text").unwrap(), fs.at("b/json").unwrap());
+    let append = |fs: &Fs, ino, bytes: &[u8]| {
+        let size = fs.vfs.getattr(ino).unwrap().size;
+        fs.vfs.write(ino, size, bytes, false)
+    };
+    // A full disk refuses it and leaves nothing of it.
+    fs.save("b/new", "x").unwrap();
+    let journal = fs.journal().unwrap();
+    for at in 0..3 {
+        journal.fail(Fail {
+            at,
+            through: 5,
+            errno: 28,
+        });
+        assert!(append(&fs, text, b"three\n").is_err(), "at {at}");
+        journal.reset();
+        assert_eq!(fs.recover().pending(), fs.pending(), "at {at}");
+        assert_eq!(fs.recover().text("b/text").trim(), "two", "at {at}");
+    }
+    append(&fs, text, b"three\n").unwrap();
+    append(&fs, text, b"four\n").unwrap();
+    fs.vfs.write(json, 5, b"3", false).unwrap();
+    let recovered = fs.recover();
+    assert_eq!(recovered.text("b/text"), "two\nthree\nfour\n");
+    assert_eq!(recovered.text("b/json"), "{\"a\":3}\n");
+    assert_eq!(fs.text("b/text"), recovered.text("b/text"));
+    assert_eq!(fs.text("b/json"), recovered.text("b/json"));
+
+    // What cancels itself out leaves no journal, and an edit after it starts from there too.
+    fs.rm("b/new").unwrap();
+    fs.save("b/text", "two\n").unwrap();
+    fs.save("b/json", "{\"a\": 2}").unwrap();
+    assert_eq!(fs.pending(), Vec::<String>::new());
+    assert!(fs.vfs.settle().unwrap());
+    assert!(fs.journal().is_none());
+    append(&fs, text, b"more\n").unwrap();
+    assert!(!fs.vfs.settle().unwrap());
+    assert_eq!(fs.recover().text("b/text"), "two\nmore\n");
+    fs.vfs.discard().unwrap();
+    assert_eq!(fs.text("b/text"), "two\n");
+    append(&fs, text, b"again\n").unwrap();
+    assert_eq!(fs.recover().text("b/text"), "two\nagain\n");
+}

@@ -125,6 +125,15 @@ impl OtherMeta {
     }
 }
 
+/// Whether a check of `snapshot` takes so little time (0.1 s) that nobody notices.
+pub fn is_quick(snapshot: &Snapshot) -> bool {
+    const QUICKLY_READ: u64 = 128 << 20;
+    snapshot
+        .meta()
+        .bytes_in_use()
+        .is_some_and(|bytes| bytes <= QUICKLY_READ)
+}
+
 /// Checks the state of `snapshot`, which may have been opened with `allow_truncated`.
 pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Progress)) -> Report {
     let mut findings = Findings::default();

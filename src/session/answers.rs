@@ -1,0 +1,67 @@
+//! What the process that serves a mount answers to the commands that ask it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use serde_json::{Value, json};
+
+use super::change;
+use super::control::{ChangesError, EachChange, Respond};
+use super::mountinfo;
+use super::watch::Event;
+use crate::vfs::Vfs;
+
+/// Answers for one mount.
+pub struct Answers {
+    /// The database.
+    pub database: PathBuf,
+    /// What is mounted.
+    pub vfs: Arc<Vfs>,
+    /// Where the end of the mount is waited for.
+    pub events: Sender<Event>,
+}
+
+impl Respond for Answers {
+    fn serving(&self) -> Value {
+        json!({
+            "database": mountinfo::shown(&self.database),
+            "pid": std::process::id(),
+            "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn unmounted(&self) {
+        let _ = self.events.send(Event::Unmounted);
+    }
+
+    fn status(&self, most: usize) -> Result<Value, String> {
+        let info = self.vfs.info().map_err(|e| e.to_string())?;
+        let mut changes = Vec::new();
+        self.vfs
+            .pending(&mut |change| {
+                if changes.len() < most {
+                    changes.push(change::to_json(&change.pending));
+                }
+            })
+            .map_err(|e| e.to_string())?;
+        Ok(json!({ "info": info, "changes": changes }))
+    }
+
+    fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {
+        let mut broken = None;
+        let all = self.vfs.pending_at_leisure(&mut |change| {
+            if broken.is_none() {
+                let told = change::to_json(&change.pending);
+                broken = each(told, [change.old, change.new]).err();
+            }
+        });
+        match broken {
+            Some(e) => Err(ChangesError::Io(e)),
+            None => match all {
+                Ok(()) => Ok(json!({})),
+                Err(e) => Err(ChangesError::Told(e.to_string())),
+            },
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! From a mount point that a person gives to the process that serves it.
+
+use std::path::Path;
+
+use super::control::{Client, Unreachable};
+use super::failure::{Failure, Result};
+use super::mountinfo::{self, Mount};
+use super::mountpoint::{is_dead, no_table};
+use super::recovery;
+
+/// The mount of ours at `given`, for the command `boltfs COMMAND`.
+///
+/// # Errors
+/// When there is none.
+pub fn mount_at(given: &Path, command: &str) -> Result<Mount> {
+    let shown = given.display();
+    let point = mountinfo::resolve(given).map_err(|e| {
+        Failure::new(
+            format!("{shown}: {e}"),
+            "Give the directory it is mounted on.",
+        )
+    })?;
+    let table = mountinfo::table().map_err(|e| no_table(&e))?;
+    let there = table.iter().rfind(|mount| mount.point == point);
+    match there {
+        Some(mount) if mount.is_ours() => Ok(mount.clone()),
+        Some(mount) => Err(Failure::new(
+            format!(
+                "what is mounted on {shown} is not boltfs's (type {})",
+                mount.fstype
+            ),
+            match command {
+                "umount" => format!("Unmount it with: umount {}", point.display()),
+                _ => "Give the directory that a database is mounted on.".to_owned(),
+            },
+        )),
+        None => Err(not_mounted(given, command, &point, &table)),
+    }
+}
+
+fn not_mounted(given: &Path, command: &str, point: &Path, table: &[Mount]) -> Failure {
+    let what = format!("nothing is mounted on {}", given.display());
+    // The database was given, or a directory inside the mount.
+    let meant = table
+        .iter()
+        .rfind(|m| m.is_ours() && (m.source == point || point.starts_with(&m.point)));
+    if let Some(mount) = meant {
+        let (source, point) = (
+            mountinfo::shown(&mount.source),
+            mountinfo::shown(&mount.point),
+        );
+        return Failure::new(
+            what,
+            format!("{source} is mounted on {point}: boltfs {command} {point}"),
+        );
+    }
+    let ours: Vec<_> = table
+        .iter()
+        .filter(|mount| mount.is_ours())
+        .map(|mount| mountinfo::shown(&mount.point))
+        .collect();
+    let next = if ours.is_empty() {
+        "No database is mounted by boltfs at the moment.".to_owned()
+    } else {
+        format!("Mounted by boltfs: {}", ours.join(", "))
+    };
+    Failure::new(what, next)
+}
+
+/// What to say about a mount whose process has died, and what to do then.
+pub fn dead(mount: &Mount) -> (String, String) {
+    let (point, source) = (mount.point.display(), mountinfo::shown(&mount.source));
+    let what =
+        format!("the process that served {point} has died; {source} is as its last commit left it");
+    let journal = recovery::path_of(&mount.source);
+    let next = if journal.exists() {
+        format!(
+            "What was edited since then is in {}: mount {source} again with --recover.",
+            mountinfo::shown(&journal)
+        )
+    } else {
+        "Mount it again.".to_owned()
+    };
+    (what, next)
+}
+
+/// Says that the process has died, and what to do then.
+pub fn say_dead(mount: &Mount) -> Failure {
+    let (what, next) = dead(mount);
+    let point = mount.point.display();
+    Failure::new(what, format!("Remove it: boltfs umount {point}. {next}"))
+}
+
+/// Connects to the process that serves `mount`. `otherwise` is what to do where it cannot be
+/// asked, `if_dead` what becomes of a mount whose process has died.
+///
+/// # Errors
+/// When it does not answer, is not believed, or has died.
+pub fn connect(
+    mount: &Mount,
+    otherwise: impl FnOnce() -> String,
+    if_dead: impl FnOnce(&Mount) -> Failure,
+) -> Result<Client> {
+    let point = mount.point.display();
+    Client::connect(mount).map_err(|e| match e {
+        Unreachable::Nobody if is_dead(&mount.point) => if_dead(mount),
+        Unreachable::Nobody => Failure::new(
+            format!("the process that serves {point} does not answer"),
+            otherwise(),
+        ),
+        Unreachable::Impostor { user } => Failure::new(
+            format!("a process of user {user} answers for {point}, which is not that user's"),
+            format!("Not believed. {}", otherwise()),
+        ),
+        Unreachable::Io(e) => Failure::new(
+            format!("cannot ask the process that serves {point}: {e}"),
+            otherwise(),
+        ),
+    })
+}
