@@ -20,6 +20,8 @@ pub struct Blocked(SigSet);
 pub fn block() -> nix::Result<Blocked> {
     let set: SigSet = ENDING.into_iter().collect();
     set.thread_block()?;
+    // A file past `ulimit -f` is an error of the write, not the end of us.
+    SigSet::from(Signal::SIGXFSZ).thread_block()?;
     Ok(Blocked(set))
 }
 

@@ -378,6 +378,83 @@ fn a_careless_writer_is_found_out() {
     }
 }
 
+/// A commit over the older state: before it the newest one is there, after it the new one, and if its meta is torn the
+/// older one. No page of the newest is written to, by a second commit neither.
+#[test]
+fn an_older_state_as_the_base() {
+    let (mut states, mut commits) = (0, 0);
+    seeded(150, |_, rng| {
+        let case = Case::random(rng);
+        let older = case.disk.snapshot();
+        let mut staged = Staged::new(&case.tree, vec![]);
+        staged.mutate(rng, case.page_size.min(1024));
+        let proof = case.proof();
+        let options = CommitOptions {
+            free: proof.as_ref(),
+            ..CommitOptions::default()
+        };
+        let changes = staged.changes(&older, &case.tree);
+        let newest = commit(&case.disk, &older, None, changes, &options);
+        let newest = newest.expect("the disk is healthy");
+        let newest_tree = staged.tree();
+        let before = case.disk.bytes();
+        let open = OpenOptions {
+            meta: Some(older.slot()),
+            ..OpenOptions::default()
+        };
+        let base = Snapshot::open(Map::from(before.clone()), open).unwrap();
+        let now = case.disk.snapshot();
+        let mut live = pages(&now, &findings(&now).0);
+        let (report, _) = findings(&base);
+        live.extend(pages(&base, &report).iter());
+        live.insert(u64::from(base.slot()));
+        let mut staged = Staged::new(&case.tree, vec![]);
+        let (mut prior, mut old): (Option<Committed>, Tree) = (None, newest_tree);
+        for round in 0..2 {
+            staged.mutate(rng, case.page_size.min(1024));
+            let before = case.disk.bytes();
+            case.disk.reset();
+            if round == 0 {
+                case.disk.guard(&live, case.page_size);
+            } else {
+                live.remove(u64::from(base.slot()));
+                case.disk.guard(&live, case.page_size);
+            }
+            let options = CommitOptions {
+                free: report.free.as_ref(),
+                ..CommitOptions::default()
+            };
+            let changes = staged.changes(&base, &case.tree);
+            let done = commit(&case.disk, &base, prior.as_ref(), changes, &options);
+            let done = done.expect("the disk is healthy");
+            assert!(done.meta.txid > newest.meta.txid);
+            assert_eq!(done.meta.freelist, u64::MAX);
+            let (new, ops) = (staged.tree(), case.disk.ops());
+            let cuts = Cuts {
+                before: &before,
+                ops: &ops,
+                old: &old,
+                new: &new,
+                page_size: case.page_size,
+            };
+            cuts.each(rng, &mut |_, state, may| {
+                let as_is = verdict(&state.bytes, &old, &new, may);
+                let torn = state.torn_within_sector && round == 0;
+                let chosen = as_is.is_err()
+                    && torn
+                    && verdict(&state.bytes, &case.tree, &case.tree, may).is_ok();
+                assert!(as_is.is_ok() || chosen, "{}: {as_is:?}", state.how);
+                states += 1;
+            });
+            commits += 1;
+            old = new;
+            prior = Some(done);
+        }
+    });
+    println!("{commits} commits over an older state, {states} states");
+    assert!(commits < 300 || states > 3000);
+}
+
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 

@@ -261,12 +261,15 @@ impl<'a> Job<'a, '_> {
     }
 
     /// The pages that may be written to: those that neither the base reaches, nor `prior`, nor the
-    /// state of a newer meta that the commit has yet to replace.
+    /// state of a newer meta. Where the base is not the newest state, the newest stays as it is on
+    /// every page, for as long as the base is mounted: who went back to an older state may have done
+    /// so in error. Its meta alone gives way, not that of the base: if that write is torn, the file
+    /// is at the base, which is the state that was chosen.
     fn allocator(&self) -> Allocator {
         let base_hwm = self.base.meta().hwm;
         let mut hwm = self.prior.map_or(base_hwm, |prior| prior.meta.hwm);
         let mut available = PageSet::new();
-        if self.prior.is_none() && !self.base_is_current() {
+        if !self.base_is_current() {
             // The newer state may use any page that the file has.
             let pages = self.base.file_len().div_ceil(self.base.page_size() as u64);
             let newer = self.base.metas().get(1 - self.base.slot().min(1));
@@ -389,7 +392,8 @@ impl<'a> Job<'a, '_> {
     /// The pages to be listed as free; `None` where no list is to be stored, or none can be trusted.
     fn free_pages(&self, tx: &Transaction<'_>) -> Option<PageSet> {
         let base = self.base.meta();
-        if base.freelist == NO_FREELIST || self.options.abandon_freelist || tx.is_shared() {
+        let given_up = self.options.abandon_freelist || !self.base_is_current();
+        if base.freelist == NO_FREELIST || given_up || tx.is_shared() {
             return None;
         }
         let mut free = match self.options.free {
