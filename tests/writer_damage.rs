@@ -7,8 +7,8 @@ use std::fs;
 
 use boltfs::bolt::check::Kind;
 use boltfs::bolt::{
-    CommitError, CommitOptions, Damage, Error, Map, OpenOptions, PageSet, Snapshot, commit,
-    empty_database,
+    BucketEdit, Changes, CommitError, CommitOptions, Damage, Edit, Error, Map, OpenOptions,
+    PageSet, Snapshot, Source, commit, empty_database,
 };
 use common::build::{Build, paged, plain};
 use common::commits::{Db, findings};
@@ -387,4 +387,66 @@ fn mutations_lose_nothing() {
         }
     });
     println!("{committed} committed, {refused} refused, {unopened} not opened");
+}
+
+/// Branch below branch below branch, each with a wrong key or one child: deeper than any stack. Cargo's test threads have
+/// 2 MiB.
+#[test]
+fn endless_branches_are_refused_or_dissolved() {
+    let names = |n: usize| format!("{n:05}").into_bytes();
+    for depth in [1, 20, 60, 70, 200, 300, 5000] {
+        for siblings in [false, true] {
+            let mut build = Build::new(512);
+            let mut at = build.leaf(&[plain(&names(50_000), b"last")]);
+            for n in (0..depth).rev() {
+                // A leaf first, so that the depth along the first children is small; and a key that is too high.
+                let leaf = build.leaf(&[plain(&names(n), b"v")]);
+                let claimed = [&names(n)[..], b"+"].concat();
+                at = match siblings {
+                    true => build.branch(&[(&claimed, leaf), (&names(n + 1), at)]),
+                    false => build.branch(&[(&names(50_000), at)]),
+                };
+            }
+            let front = build.leaf(&[plain(b"0", b"v")]);
+            let root = build.branch(&[(b"0", front), (&names(0), at)]);
+            build.root = build.leaf(&[paged(b"b", root)]);
+            let bytes = build.file();
+            let base = open(&bytes).unwrap();
+            for key in [
+                &b"0"[..],
+                &names(0),
+                &names(depth / 2),
+                &names(50_000),
+                b"z",
+            ] {
+                for value in [Some(b"new".to_vec()), None] {
+                    let disk = MemDisk::new(bytes.clone());
+                    let edit = match &value {
+                        Some(value) => Edit::Put(value.into()),
+                        None => Edit::Delete,
+                    };
+                    let edits = Box::new(std::iter::once(Ok((key.into(), edit))));
+                    let (source, sequence) = (Source::Existing, None);
+                    let bucket = Edit::Bucket(BucketEdit {
+                        source,
+                        sequence,
+                        edits,
+                    });
+                    let edits = Box::new(std::iter::once(Ok((b"b"[..].into(), bucket))));
+                    let moved = Default::default();
+                    let changes = Changes { edits, moved };
+                    let done = commit(&disk, &base, None, changes, &CommitOptions::default());
+                    if depth <= 60 {
+                        done.unwrap();
+                        let now = disk.snapshot();
+                        let element = now.root().get(b"b").unwrap().unwrap();
+                        let found = now.root().sub_bucket(&element).unwrap().get(key).unwrap();
+                        assert_eq!(found.map(|e| e.value.to_vec()), value, "{depth}");
+                    } else if let Err(why) = done {
+                        assert!(matches!(why, CommitError::NotCommitted(_)), "{why}");
+                    }
+                }
+            }
+        }
+    }
 }

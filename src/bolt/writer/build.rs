@@ -10,13 +10,17 @@
 //! the first keys of the children that were found there, and each subtree goes to the level that
 //! its own depth asks for.
 
-use super::level::{LARGE, Level, Piece};
+use super::level::{Level, Piece};
+use super::old::Child;
 use super::sink::element_headers;
 use super::transaction::Transaction;
 use crate::bolt::bucket::BUCKET_HEADER;
 use crate::bolt::error::{Damage, Error, Result};
 use crate::bolt::page::{BUCKET_FLAG, Element, HEADER, Header, LEAF, Page};
 use std::borrow::Cow;
+
+/// Most levels of old pages that are taken in at once. A real tree has fewer than ten.
+const MAX_DEPTH: usize = 64;
 
 /// An element of a leaf page to be written.
 pub(super) struct Item<'a> {
@@ -59,29 +63,6 @@ impl Piece for Entry<'_> {
     }
 }
 
-/// A page of the old tree as its parent has it.
-#[derive(Clone, Copy)]
-pub(super) struct Child<'a> {
-    pub pgid: u64,
-    /// The first key of the page; what the parent says it is, where the page does not fit in.
-    pub key: &'a [u8],
-    /// What the parent says the first key is.
-    pub claimed: &'a [u8],
-    /// The page, if it can be read and fits in between its neighbours.
-    pub page: Option<Page<'a>>,
-}
-
-impl<'a> Child<'a> {
-    /// The child as the parent has it: its page is better left alone.
-    pub fn as_claimed(self) -> Child<'a> {
-        Child {
-            key: self.claimed,
-            page: None,
-            ..self
-        }
-    }
-}
-
 /// The content of a bucket when it is complete.
 pub(super) enum Built {
     /// A tree with this root page.
@@ -99,6 +80,8 @@ pub(super) struct Builder<'a> {
     last: Vec<u8>,
     /// There is a bucket among the elements.
     has_bucket: bool,
+    /// Old pages that are being taken in, one inside the other.
+    depth: usize,
 }
 
 impl<'a> Builder<'a> {
@@ -108,6 +91,7 @@ impl<'a> Builder<'a> {
             branches: Vec::new(),
             last: Vec::new(),
             has_bucket: false,
+            depth: 0,
         }
     }
 
@@ -223,9 +207,14 @@ impl<'a> Builder<'a> {
             }
             return Ok(());
         }
+        if self.depth == MAX_DEPTH {
+            return Err(Error::page(page.pgid(), Damage::TooDeep));
+        }
+        self.depth += 1;
         for child in tx.children(page, None)? {
             self.subtree(tx, level.saturating_sub(1), child)?;
         }
+        self.depth -= 1;
         Ok(())
     }
 
@@ -463,9 +452,4 @@ impl Built {
         value.extend_from_slice(&image);
         value
     }
-}
-
-/// A leaf that is not worth copying for the sake of a small neighbour.
-pub(super) fn is_large(page: &Page<'_>) -> bool {
-    page.is_leaf() && page.overflow() as usize >= LARGE
 }

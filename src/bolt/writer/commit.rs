@@ -404,7 +404,9 @@ impl<'a> Job<'a, '_> {
             return None;
         }
         free.extend(tx.freed().iter());
-        if let Some((first, pages)) = self.old_freelist() {
+        // Where there is damage, something may refer to the list as if it were its own page.
+        let old_list = self.old_freelist().filter(|_| !self.options.damaged);
+        if let Some((first, pages)) = old_list {
             free.insert_run(first, pages);
         }
         let hwm = tx.sink.allocator().hwm();

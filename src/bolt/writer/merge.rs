@@ -4,7 +4,8 @@
 //! in buckets are worked on with a stack of our own: they can be nested deeper than the machine's
 //! stack would bear.
 
-use super::build::{Builder, Built, Child, Item};
+use super::build::{Builder, Built, Item};
+use super::old::Child;
 use super::sink::MAX_ELEMENT;
 use super::transaction::{Transaction, misplaced};
 use crate::bolt::bucket::{BUCKET_HEADER, BucketRef};

@@ -10,6 +10,7 @@ mod build;
 mod commit;
 mod level;
 mod merge;
+mod old;
 mod sink;
 mod transaction;
 mod verify;
