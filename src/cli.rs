@@ -348,6 +348,7 @@ fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
         no_exec: options.no_exec,
         allow: options.allow,
         raw: cli.raw || options.raw,
+        prefetch: !options.no_prefetch,
         owner: options.owner,
         wait: Duration::from_secs(cli.wait),
         unfinished: match (cli.recover, cli.discard) {

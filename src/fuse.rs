@@ -5,17 +5,20 @@
 //! changes through the kernel, so what it has cached stays true for ever; only the files of
 //! `.boltfs` change by themselves, and their attributes are not cached.
 
-use crate::bolt::{self, Damage};
-use crate::overlay::{Ino, Kind};
-use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetTime, SetXattr, Vfs};
+mod convert;
+mod prefetch;
+
+pub use prefetch::Prefetch;
+
+use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetXattr, Vfs};
+use convert::{errno, file_attr, file_type, ino, set_time, ttl};
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, Version, WriteFlags,
 };
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
+use prefetch::Touch;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -55,12 +58,18 @@ pub trait Control: Send + Sync {
 }
 
 /// The file system as the kernel drives it.
-pub struct Fuse(Arc<Vfs>, Arc<dyn Control>);
+pub struct Fuse(Arc<Vfs>, Arc<dyn Control>, Arc<Prefetch>);
 
 impl Fuse {
     /// Serves `vfs`, and hands commands to `control`.
     pub fn new(vfs: Arc<Vfs>, control: Arc<dyn Control>) -> Fuse {
-        Fuse(vfs, control)
+        let prefetch = Arc::new(Prefetch::new(vfs.clone()));
+        Fuse(vfs, control, prefetch)
+    }
+
+    /// What puts small files into the kernel's cache, to be started once the session is live.
+    pub fn prefetch(&self) -> Arc<Prefetch> {
+        self.2.clone()
     }
 }
 
@@ -78,119 +87,6 @@ pub fn forget(kernel: &Notifier, forgotten: &Forgotten) {
     }
 }
 
-/// The one table of errors to errno.
-fn errno(e: Error) -> Errno {
-    match e {
-        Error::NotFound => Errno::ENOENT,
-        Error::Exists => Errno::EEXIST,
-        Error::NotDirectory => Errno::ENOTDIR,
-        Error::IsDirectory => Errno::EISDIR,
-        Error::NotEmpty => Errno::ENOTEMPTY,
-        Error::NotPermitted => Errno::EPERM,
-        Error::ReadOnly | Error::Sealed => Errno::EROFS,
-        Error::NameTooLong => Errno::ENAMETOOLONG,
-        Error::Invalid => Errno::EINVAL,
-        Error::TooBig => Errno::EFBIG,
-        Error::NoAttribute => Errno::ENODATA,
-        Error::NotSupported => Errno::EOPNOTSUPP,
-        Error::Stale => Errno::ESTALE,
-        Error::Incomplete => Errno::EIO,
-        Error::NotCommitted => Errno::EIO,
-        Error::Journal(e) => {
-            log::warn!("an edit was refused, for the journal cannot be written: {e}");
-            match e.raw_os_error() {
-                Some(libc::ENOSPC) => Errno::ENOSPC,
-                Some(libc::EDQUOT) => Errno::EDQUOT,
-                Some(libc::EFBIG) => Errno::EFBIG,
-                _ => Errno::EIO,
-            }
-        }
-        Error::Lost => {
-            tell(None);
-            Errno::EIO
-        }
-        Error::Damaged(e) => {
-            tell(Some(&e));
-            Errno::EIO
-        }
-    }
-}
-
-/// Says what cannot be read, each page once: programs read again and again. `None`: bytes were lost
-/// while they were read.
-fn tell(e: Option<&bolt::Error>) {
-    /// More pages than anybody reads about.
-    const MOST: usize = 1000;
-    static TOLD: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
-    let gone = match e {
-        None => true,
-        Some(bolt::Error::Page { damage, .. }) => *damage == Damage::Gone,
-        Some(_) => false,
-    };
-    let page = match e {
-        _ if gone => u64::MAX,
-        Some(bolt::Error::Page { pgid, .. }) => *pgid,
-        _ => 0,
-    };
-    let mut told = TOLD.lock();
-    if told.len() >= MOST || !told.insert(page) {
-        return;
-    }
-    match e {
-        Some(e) if !gone => log::warn!("input/output error: {e}"),
-        _ => log::error!(
-            "the database was made shorter by another program while it was mounted: what was cut \
-             off reads as an input/output error, and no more edits are taken"
-        ),
-    }
-}
-
-fn ino(ino: INodeNo) -> Ino {
-    Ino(ino.0)
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::Directory => FileType::Directory,
-        Kind::File => FileType::RegularFile,
-    }
-}
-
-fn file_attr(attr: &Attr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attr.ino.0),
-        size: attr.size,
-        blocks: attr.size.div_ceil(512),
-        atime: attr.attrs.atime,
-        mtime: attr.attrs.mtime,
-        ctime: attr.attrs.ctime,
-        crtime: attr.attrs.ctime,
-        kind: file_type(attr.kind),
-        perm: attr.attrs.mode,
-        nlink: attr.nlink,
-        uid: attr.attrs.uid,
-        gid: attr.attrs.gid,
-        rdev: 0,
-        blksize: 4096,
-        flags: 0,
-    }
-}
-
-fn ttl(attr: &Attr) -> Duration {
-    if attr.volatile {
-        Duration::ZERO
-    } else {
-        FOREVER
-    }
-}
-
-fn set_time(time: TimeOrNow) -> SetTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => SetTime::At(time),
-        TimeOrNow::Now => SetTime::Now,
-    }
-}
-
 fn empty(result: Result<()>, reply: ReplyEmpty) {
     match result {
         Ok(()) => reply.ok(),
@@ -203,7 +99,7 @@ fn entry(result: Result<Attr>, reply: ReplyEntry) {
         Ok(attr) => {
             let ttl = ttl(&attr);
             // The name stays; only what it stands for may change.
-            reply.entry_with_ttls(&FOREVER, &ttl, &file_attr(&attr), GENERATION);
+            reply.entry_with_ttls(&ttl, &FOREVER, &file_attr(&attr), GENERATION);
         }
         Err(e) => reply.error(errno(e)),
     }
@@ -218,12 +114,18 @@ impl Filesystem for Fuse {
             )
         })?;
         let _ = config.add_capabilities(WANTED & config.capabilities());
+        let Version(major, minor) = config.kernel_abi();
+        self.2.kernel(major, minor);
         // Where the kernel allows less it says so by the error, and keeps its own value.
         let _ = config.set_max_write(MAX_TRANSFER);
         if let Err(most) = config.set_max_readahead(MAX_TRANSFER) {
             let _ = config.set_max_readahead(most);
         }
         Ok(())
+    }
+
+    fn destroy(&mut self) {
+        self.2.stop();
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
@@ -260,21 +162,24 @@ impl Filesystem for Fuse {
         reply: ReplyAttr,
     ) {
         let (atime, mtime) = (atime.map(set_time), mtime.map(set_time));
-        match self.0.setattr(
-            ino(node),
-            SetAttr {
-                mode,
-                uid,
-                gid,
-                size,
-                atime,
-                mtime,
-                // Who is no superuser cannot leave them on a file that he changes.
-                drop_ids: req.uid() != 0,
-            },
-        ) {
+        let set = SetAttr {
+            mode,
+            uid,
+            gid,
+            size,
+            atime,
+            mtime,
+            // Who is no superuser cannot leave them on a file that he changes.
+            drop_ids: req.uid() != 0,
+        };
+        let (vfs, node) = (self.0.clone(), ino(node));
+        let change = move || match vfs.setattr(node, set) {
             Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
             Err(e) => reply.error(errno(e)),
+        };
+        match size {
+            Some(_) => self.2.before_resize(node, change),
+            None => change(),
         }
     }
 
@@ -400,6 +305,7 @@ impl Filesystem for Fuse {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        self.2.touch(ino(node), Touch::Read);
         let mut reply = Some(reply);
         let read = self.0.read(ino(node), offset, size as usize, |bytes| {
             if let Some(reply) = reply.take() {
@@ -432,6 +338,7 @@ impl Filesystem for Fuse {
             });
             return;
         }
+        self.2.touch(ino(node), Touch::Write);
         let drop_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         match self.0.write(ino(node), offset, data, drop_ids) {
             Ok(()) => reply.written(data.len() as u32), // at most MAX_TRANSFER
@@ -519,7 +426,12 @@ impl Filesystem for Fuse {
         );
     }
 
+    /// Never answered ENOSYS: that the kernel asks for `security.capability` ahead of the first
+    /// write to an inode is what keeps stores away from it, see [`prefetch`].
     fn getxattr(&self, _req: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        if name == "security.capability" {
+            self.2.touch(ino(node), Touch::Write);
+        }
         xattr(self.0.getxattr(ino(node), name.as_bytes()), size, reply);
     }
 
@@ -552,28 +464,19 @@ impl Filesystem for Fuse {
         empty(self.0.removexattr(ino(node), name.as_bytes()), reply);
     }
 
+    /// The kernel then makes a file with `mknod` and opens it as any other, of which nobody hears: one
+    /// request in place of two.
     fn create(
         &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        let mode = mode & !umask;
-        match self
-            .0
-            .create(ino(parent), name.as_bytes(), mode, req.uid(), req.gid())
-        {
-            Ok(attr) => {
-                let flags = FopenFlags::FOPEN_KEEP_CACHE;
-                let attr = file_attr(&attr);
-                reply.created(&FOREVER, &attr, GENERATION, FileHandle(0), flags);
-            }
-            Err(e) => reply.error(errno(e)),
-        }
+        reply.error(Errno::ENOSYS);
     }
 
     fn fallocate(
@@ -586,6 +489,7 @@ impl Filesystem for Fuse {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        self.2.touch(ino(node), Touch::Write);
         empty(self.0.fallocate(ino(node), offset, length, mode), reply);
     }
 }

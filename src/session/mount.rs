@@ -46,6 +46,8 @@ pub struct Plan {
     pub no_exec: bool,
     /// Who may use it.
     pub allow: Allow,
+    /// Put small files into the kernel's cache before they are read.
+    pub prefetch: bool,
 }
 
 /// The `fusermount3` that works for ordinary users, of package fuse3.

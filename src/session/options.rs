@@ -23,6 +23,8 @@ pub struct Options {
     pub allow: Allow,
     /// `raw`: show and store values as they are.
     pub raw: bool,
+    /// `noprefetch`: put no file into the kernel's cache before it is read.
+    pub no_prefetch: bool,
     /// `backup=FILE`: keep a copy of the database from before the commit.
     pub backup: Option<PathBuf>,
     /// `uid=`, `gid=`, `umask=`.

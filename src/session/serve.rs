@@ -46,6 +46,8 @@ pub struct MountRequest {
     pub allow: Allow,
     /// Show and store values as they are.
     pub raw: bool,
+    /// Put small files into the kernel's cache before they are read.
+    pub prefetch: bool,
     /// Whose keys and buckets are.
     pub owner: Owner,
     /// How long to wait for the database's lock.
@@ -99,9 +101,18 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     config.clone_fd = mount::device_opens();
     let commands = Arc::new(Commands::new(Arc::clone(store)));
     let filesystem = Fuse::new(store.vfs(), commands.clone());
+    let prefetch = filesystem.prefetch();
+    let also_device = match plan.prefetch {
+        true => device.try_clone().map(Some),
+        false => Ok(None),
+    };
     let session = fuser::Session::from_fd(filesystem, device, acl, config)
         .map_err(|e| cannot("the kernel's FUSE does not talk to us", e))?;
     commands.live(session.notifier());
+    let started = also_device.and_then(|device| device.map_or(Ok(()), |d| prefetch.start(d)));
+    if let Err(e) = started {
+        log::info!("small files are not prefetched: {e}");
+    }
 
     let (events, happened) = mpsc::channel();
     let ended = events.clone();
@@ -256,6 +267,7 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         read_only: request.read_only,
         no_exec: request.no_exec,
         allow: request.allow,
+        prefetch: request.prefetch,
     };
     let store = Arc::new(Store::new(request, &plan.point, file, snapshot)?);
     recovery::prepare(&store, request.unfinished)?;

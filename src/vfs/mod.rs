@@ -11,6 +11,7 @@ mod file;
 mod journaled;
 mod rename;
 mod shown;
+mod siblings;
 mod xattr;
 
 pub use attr::{Attr, SetAttr, SetTime, StatFs};
@@ -20,6 +21,7 @@ pub use error::{Error, Result};
 pub use file::MAX_FILE;
 pub use journaled::{JournalPlace, Replayed, Resumed};
 pub use rename::RenameMode;
+pub use siblings::Sibling;
 pub use xattr::SetXattr;
 
 use crate::bolt::check::Counts;
