@@ -169,12 +169,12 @@ fn owner_and_permissions_are_shown_as_asked() {
     let output = case.sh(
         "chmod 640 db; show() { stat -c '%u %g %a' mnt mnt/b mnt/b/k; boltfs umount mnt; echo; }
          boltfs db mnt; show
-         boltfs -o umask=077,uid=12,gid=34 db mnt -o gid=56; show
+         boltfs -o umask=072,uid=12,gid=34 db mnt -o gid=56; show
          boltfs -o umask=0 db mnt; show",
     );
     let (uid, gid) = (id("-u"), id("-g"));
     let wanted = format!(
-        "{uid} {gid} 750\n{uid} {gid} 750\n{uid} {gid} 640\n\n12 56 700\n12 56 700\n12 56 600\n\n\
+        "{uid} {gid} 750\n{uid} {gid} 750\n{uid} {gid} 640\n\n12 56 705\n12 56 705\n12 56 604\n\n\
          {uid} {gid} 777\n{uid} {gid} 777\n{uid} {gid} 666\n\n"
     );
     assert_eq!(output.expect_success().text(), wanted);

@@ -320,7 +320,7 @@ fn root_is_bound_by_the_owner_and_mode_of_the_file_only_for_others() {
     let output = in_namespace(
         &case,
         r#"
-        chmod 755 .; chmod 600 db; boltfs -o allow_other db mnt
+        chown 0 db; chmod 755 .; chmod 600 db; boltfs -o allow_other db mnt
         ! setpriv --reuid=65534 --regid=65534 --clear-groups cat mnt/b/k 2>&1
         boltfs umount mnt; chmod 644 db; boltfs -o allow_other db mnt
         setpriv --reuid=65534 --regid=65534 --clear-groups cat mnt/b/k
