@@ -58,11 +58,13 @@ fn write_commands(command: &Command, out: &mut dyn Write) -> io::Result<()> {
         let mut sub = sub.clone();
         let usage = sub.render_usage().to_string();
         let usage = usage.trim_start_matches("Usage:").trim();
-        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        let about = sub.get_long_about().or(sub.get_about());
+        let about = about.map(ToString::to_string).unwrap_or_default();
         let mut roff = Roff::new();
         roff.control("SS", [usage]);
-        roff.text([roman(format!("{about}."))]);
         roff.to_writer(out)?;
+        // clap takes the full stop from a single line only.
+        write_markdown(&format!("{}.", about.trim_end_matches('.')), out)?;
         // Those that every command has stand above.
         let sub = sub.mut_args(|arg| {
             let everywhere = arg.is_global_set() || matches!(arg.get_action(), ArgAction::Help);

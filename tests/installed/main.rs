@@ -22,7 +22,7 @@ fn printed(args: &[&str]) -> String {
 fn help_shows_the_story_on_one_screen() {
     let help = printed(&["--help"]);
     let story = "    boltfs db mnt/
-    grep -l isLearner mnt/members/*
+    grep -L name mnt/members/*
     rm mnt/members/920c1b791dddb17e
     boltfs umount mnt\n";
     assert!(help.contains(story), "{help}");

@@ -67,7 +67,7 @@ fn it_tells_the_story_and_explains_all() {
     assert!(places.is_sorted(), "{text}");
     for line in [
         "boltfs db mnt/",
-        "grep -l isLearner mnt/members/*",
+        "grep -L name mnt/members/*",
         "rm mnt/members/920c1b791dddb17e",
         "boltfs umount mnt",
     ] {
@@ -82,6 +82,7 @@ fn it_tells_the_story_and_explains_all() {
         "125, 126, 127",
         "umask=OCTAL",
         "BOLTFS_MOUNT",
+        "length and SHA-256",
     ] {
         assert!(text.contains(words), "no {words} in {text}");
     }
@@ -136,7 +137,8 @@ fn it_has_every_option() {
             .collect()
     };
     let (in_page, in_help) = (options(&text), options(&help));
-    let subs = ["check", "journal", "umount"].map(|sub| printed(&[sub, "--help"]));
+    let subs =
+        ["check", "journal", "status", "diff", "umount"].map(|sub| printed(&[sub, "--help"]));
     let in_subs: Vec<_> = subs.iter().flat_map(|help| options(help)).collect();
     for option in in_help.iter().chain(&in_subs) {
         assert!(in_page.contains(option), "{option} is not in {text}");
