@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::session::{
-    self, Failure, Mode, MountRequest, NotLive, Options, Unfinished, Unmount, say,
+    self, Failure, Goal, Mode, MountRequest, NotLive, Options, Unfinished, Unmount, say,
 };
 use helper::Helper;
 
@@ -38,9 +38,7 @@ Mount, edit, unmount: all edits are committed in one transaction, or none.
 const USAGES: &str = "\
 boltfs [OPTIONS] DB MOUNTPOINT
        boltfs [OPTIONS] DB [MOUNTPOINT] -- COMMAND...
-       boltfs umount [--discard] MOUNTPOINT
-       boltfs status|diff MOUNTPOINT
-       boltfs check DB";
+       boltfs umount [--discard] MOUNTPOINT";
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong
@@ -96,6 +94,18 @@ struct Cli {
     /// Show and store values as they are (no JSON indenting)
     #[arg(long)]
     raw: bool,
+
+    /// Keep a copy from before the commit (never over a file)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "dry_run", "read_only", "create"])]
+    backup: Option<PathBuf>,
+
+    /// Commit into a copy, leave DB untouched (never over a file)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "read_only", "create"])]
+    output: Option<PathBuf>,
+
+    /// Only tell what would be committed
+    #[arg(long, conflicts_with_all = ["read_only", "create", "recover", "discard"])]
+    dry_run: bool,
 
     /// Wait for the database's lock
     #[arg(
@@ -317,12 +327,13 @@ fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
             return Ok(usage(&Cli::command().error(ErrorKind::InvalidValue, e)));
         }
     }
-    if options.backup.is_some() {
-        return Err(Failure::new(
-            "-o backup= cannot be used yet",
-            "Copy the database.",
-        ));
-    }
+    let goal = match (cli.output, cli.dry_run) {
+        (Some(file), _) => Goal::Output(file),
+        (None, true) => Goal::Nowhere,
+        (None, false) => Goal::Database {
+            backup: cli.backup.or(options.backup),
+        },
+    };
     let Some(database) = cli.database else {
         return Err(Failure::new("no database given", "See boltfs --help"));
     };
@@ -345,6 +356,7 @@ fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
         point: cli.point,
         create: cli.create,
         read_only: cli.read_only || options.read_only,
+        goal,
         no_exec: options.no_exec,
         allow: options.allow,
         raw: cli.raw || options.raw,

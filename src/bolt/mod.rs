@@ -17,6 +17,7 @@ pub mod meta;
 pub mod page;
 pub mod pageset;
 pub mod snapshot;
+pub mod trailer;
 pub mod writer;
 
 pub use bucket::BucketRef;

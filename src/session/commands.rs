@@ -33,6 +33,15 @@ impl Commands {
         let _ = self.kernel.set(kernel);
     }
 
+    /// What is safe after a commit that failed.
+    fn still_pending(&self) -> String {
+        let journal = match self.store.journal() {
+            Some(path) => format!(", and kept in {}", path.display()),
+            None => String::new(),
+        };
+        format!(" Your edits are still pending{journal}; write commit again when that is mended.")
+    }
+
     fn discard(&self) -> Result<(), Error> {
         let count = self.store.vfs().pending_count()?;
         let forgotten = self.store.vfs().discard()?;
@@ -52,7 +61,10 @@ impl Control for Commands {
         let _alone = self.busy.lock();
         match command.trim_ascii() {
             b"commit" => {
-                let report = commit::committed(&self.store);
+                let mut report = commit::committed(&self.store);
+                if report.failed {
+                    report.message.push_str(&self.still_pending());
+                }
                 self.store.vfs().set_outcome(&report.message);
                 if report.failed {
                     log::error!("{}", report.message);

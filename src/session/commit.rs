@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::failure::Failure;
+use super::goal::Goal;
 use super::store::Store;
 use crate::bolt::writer::Stats;
 
@@ -17,6 +18,8 @@ pub struct Outcome {
     pub stats: Stats,
     /// What the person should look at: leftovers of editors, a line end left off.
     pub notes: Vec<String>,
+    /// Nothing was written: this is what would have been done.
+    pub dry: bool,
 }
 
 /// What became of the edits: told to whoever waits for the end of the mount.
@@ -47,25 +50,46 @@ pub fn finish(store: &Store, discard: bool) -> Report {
         let mut report = committed(store);
         if report.failed {
             report.message.push(' ');
-            report.message.push_str(&match store
-                .journal()
-                .or_else(|| guarded(|| store.rescue()).ok().flatten())
-            {
-                Some(path) if store.journal().is_some() => format!(
-                    "Your edits are safe in {}: mount again with --recover.",
-                    path.display()
-                ),
-                Some(path) => format!(
-                    "Your edits are safe: {} is the database as it was mounted, with them.",
-                    path.display()
-                ),
-                None => "What was staged is lost with this mount.".to_owned(),
-            });
+            report.message.push_str(&what_is_safe(store));
         }
         report
     };
     store.release();
     report
+}
+
+/// Where the edits are that could not be committed at the end of a mount.
+fn what_is_safe(store: &Store) -> String {
+    if *store.goal() == Goal::Nowhere {
+        return "It was a dry run: the edits are dropped.".to_owned();
+    }
+    if let Some(journal) = store.journal() {
+        let output = match store.goal() {
+            Goal::Output(file) => format!("--output {} ", file.display()),
+            _ => String::new(),
+        };
+        let journal = journal.display();
+        return format!("Your edits are safe in {journal}: mount again with {output}--recover.");
+    }
+    match guarded(|| store.rescue()) {
+        Ok(Some(path)) => format!(
+            "Your edits are safe: {} is the database as it was mounted, with them.",
+            path.display()
+        ),
+        _ => "What was staged is lost with this mount.".to_owned(),
+    }
+}
+
+/// What no commit has changed.
+fn unchanged(store: &Store) -> String {
+    let target = store.target().display();
+    match (store.vfs().committed_txid(), store.goal()) {
+        (Some(txid), _) => {
+            format!("{target} stays at transaction {txid}, which this mount committed")
+        }
+        (None, Goal::Output(_)) => format!("{target} was not made"),
+        (None, _) => format!("{target} is unchanged"),
+    }
 }
 
 fn discarded(store: &Store) -> Report {
@@ -75,13 +99,7 @@ fn discarded(store: &Store) -> Report {
         Ok(n) => format!("discarded {n} changes"),
         Err(_) => "discarded all changes".to_owned(),
     };
-    let database = store.path().display();
-    let message = match store.vfs().committed_txid() {
-        None => format!("{what}, {database} is unchanged"),
-        Some(txid) => {
-            format!("{what}, {database} stays at transaction {txid}, which this mount committed")
-        }
-    };
+    let message = format!("{what}, {}", unchanged(store));
     Report {
         failed: false,
         message,
@@ -107,28 +125,39 @@ pub fn committed(store: &Store) -> Report {
     });
     let (failed, message) = match commit {
         Ok(None) => {
-            let database = store.path().display();
-            let message = match store.vfs().committed_txid() {
-                None => format!("nothing to commit, {database} is unchanged"),
-                Some(txid) => format!(
-                    "nothing more to commit, {database} stays at transaction {txid}, which this \
-                     mount committed"
-                ),
+            let more = match store.vfs().committed_txid() {
+                Some(_) => " more",
+                None => "",
             };
-            (false, message)
+            (
+                false,
+                format!("nothing{more} to commit, {}", unchanged(store)),
+            )
         }
-        Ok(Some(outcome)) => (false, describe(&outcome, store.path())),
+        Ok(Some(outcome)) => (false, describe(&outcome, store.target(), store.path())),
         Err(failure) => (true, format!("NOT COMMITTED: {failure}")),
     };
     Report { failed, message }
 }
 
-fn describe(outcome: &Outcome, database: &Path) -> String {
-    let Outcome { txid, stats, notes } = outcome;
+fn describe(outcome: &Outcome, target: &Path, database: &Path) -> String {
+    let Outcome {
+        txid, stats, notes, ..
+    } = outcome;
     let many = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let done = if outcome.dry {
+        "dry run, nothing was written; what would have been committed as"
+    } else {
+        "committed"
+    };
+    let copy = if target == database {
+        String::new()
+    } else {
+        format!(", a copy of {}", database.display())
+    };
     let mut text = format!(
-        "committed transaction {txid} to {}: {} added, {} changed, {} deleted",
-        database.display(),
+        "{done} transaction {txid} to {}{copy}: {} added, {} changed, {} deleted",
+        target.display(),
         many(stats.keys_added, "key"),
         stats.keys_changed,
         stats.keys_deleted
@@ -176,9 +205,10 @@ mod tests {
             txid: 1234,
             stats,
             notes: Vec::new(),
+            dry: false,
         };
         assert_eq!(
-            describe(&outcome, Path::new("/db")),
+            describe(&outcome, Path::new("/db"), Path::new("/db")),
             "committed transaction 1234 to /db: 0 keys added, 1 changed, 2 deleted"
         );
         let stats = Stats {
@@ -190,9 +220,10 @@ mod tests {
             txid: 1,
             stats,
             notes: vec!["look at 4913".to_owned()],
+            dry: false,
         };
         assert_eq!(
-            describe(&outcome, Path::new("/db")),
+            describe(&outcome, Path::new("/db"), Path::new("/db")),
             "committed transaction 1 to /db: 1 key added, 0 changed, 0 deleted; \
              1 bucket added, 0 moved, 0 deleted\nboltfs: note: look at 4913"
         );

@@ -145,7 +145,9 @@ impl Server {
         // Connections already made are still accepted; a later one is refused at once.
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Read);
         let _ = self.acceptor.join();
-        Waiters(std::mem::take(&mut *self.shared.waiters.lock()))
+        let waiting = std::mem::take(&mut *self.shared.waiters.lock());
+        let shared = Arc::clone(&self.shared);
+        Waiters { waiting, shared }
     }
 }
 
@@ -274,12 +276,15 @@ fn send_changes(stream: &mut UnixStream, shared: &Shared) -> io::Result<()> {
 }
 
 /// The commands that wait for the end.
-pub struct Waiters(Vec<Waiter>);
+pub struct Waiters {
+    waiting: Vec<Waiter>,
+    shared: Arc<Shared>,
+}
 
 impl Waiters {
     /// Whether one of them asked to drop the edits.
     pub fn want_discard(&self) -> bool {
-        self.0.iter().any(|waiter| waiter.discard)
+        self.waiting.iter().any(|waiter| waiter.discard)
     }
 
     /// Tells all of them what became of the edits. Returns whether anybody heard it.
@@ -288,7 +293,9 @@ impl Waiters {
             "report": { "failed": report.failed, "message": report.message }
         });
         let mut heard = false;
-        for mut waiter in self.0 {
+        // Some were late to ask, and decide nothing any more; they are told all the same.
+        let late = std::mem::take(&mut *self.shared.waiters.lock());
+        for mut waiter in self.waiting.into_iter().chain(late) {
             heard |= send(&mut waiter.stream, &message).is_ok();
         }
         heard

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags};
 
@@ -59,8 +59,15 @@ fn no_permission(path: &Path, what: &str) -> Failure {
 /// Why it cannot be used.
 pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Snapshot)> {
     let shown = path.display();
-    let file = open_file(path, write)?;
-    lock::take(&file, patience)?;
+    let started = Instant::now();
+    let file = loop {
+        let file = open_file(path, write)?;
+        lock::take(&file, patience.saturating_sub(started.elapsed()))?;
+        // Who held the lock may have put a new file in the place of this one.
+        if file.is_in_place().unwrap_or(true) {
+            break file;
+        }
+    };
     let map = file.map().map_err(|e| {
         Failure::new(
             format!("cannot map {shown}: {e}"),

@@ -2,12 +2,13 @@
 //! can be made pending again, or do not fit it any more.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::failure::{Failure, Result};
+use super::goal::Goal;
 use super::store::Store;
 use crate::bolt::{DbFile, Disk, Map, Metas, Snapshot};
 use crate::journal::{Journal, Op, Origin, Place, Reader};
@@ -44,6 +45,8 @@ impl JournalPlace for Beside {
             .create_new(true)
             .mode(0o600)
             .open(&self.0)?;
+        // Two mounts that share a database's lock may have the same copy in mind.
+        file.try_lock()?;
         sync_directory(&self.0)?;
         Ok(Box::new(DbFile::from_file(file, &self.0)))
     }
@@ -68,15 +71,17 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 /// # Errors
 /// The journal's edits wait for a decision, or cannot be made again.
 pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
-    let path = path_of(store.path());
+    let path = path_of(store.target());
     let vfs = store.vfs();
     let found = open(&path)?;
-    if vfs.options().read_only {
+    let dry = *store.goal() == Goal::Nowhere;
+    if vfs.options().read_only || dry {
         if found.is_some() {
             log::warn!(
                 "{} has edits of an earlier mount that were never committed; they are not shown \
-                 here. Mount without -r to recover them",
-                path.display()
+                 here. Mount without {} to recover them",
+                path.display(),
+                if dry { "--dry-run" } else { "-r" }
             );
         }
         return Ok(());
@@ -195,6 +200,12 @@ fn open(path: &Path) -> Result<Option<(DbFile, Map)>> {
     let me = nix::unistd::geteuid().as_raw();
     if !metadata.is_file() || (metadata.uid() != me && me != 0) {
         return Err(foreign(path));
+    }
+    if let Err(TryLockError::WouldBlock) = file.try_lock() {
+        return Err(Failure::new(
+            format!("{shown} is being written by another mount"),
+            "See what is mounted: boltfs status",
+        ));
     }
     let map = Map::of(&file).map_err(|e| Failure::new(format!("cannot read {shown}: {e}"), ""))?;
     Ok(Some((DbFile::from_file(file, path), map)))

@@ -17,6 +17,7 @@ use super::commands::Commands;
 use super::commit::{self, Report};
 use super::control::Server;
 use super::failure::{Failure, Result};
+use super::goal::Goal;
 use super::logging::{self, say};
 use super::mount::{self, Allow, Plan};
 use super::mountinfo::{self, Mount};
@@ -40,6 +41,8 @@ pub struct MountRequest {
     pub create: bool,
     /// Take a shared lock, and let nothing be changed.
     pub read_only: bool,
+    /// Where commits go. Nothing is committed if `read_only`.
+    pub goal: Goal,
     /// Let nothing be executed.
     pub no_exec: bool,
     /// Who may use the mount.
@@ -257,8 +260,13 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         }
     };
     let point = mountpoint::check(given, &source)?;
-    let (file, snapshot) = database::open(&source, !request.read_only, request.wait)?;
-    if !request.read_only {
+    let goal = match request.read_only {
+        true => Goal::Nowhere,
+        false => request.goal.resolve(&source, &point)?,
+    };
+    let writes = goal.writes_database();
+    let (file, snapshot) = database::open(&source, writes, request.wait)?;
+    if writes {
         database::warn_if_in_data_directory(&source);
     }
     let plan = Plan {
@@ -269,7 +277,7 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         allow: request.allow,
         prefetch: request.prefetch,
     };
-    let store = Arc::new(Store::new(request, &plan.point, file, snapshot)?);
+    let store = Arc::new(Store::new(request, goal, &plan.point, file, snapshot)?);
     recovery::prepare(&store, request.unfinished)?;
     serve(&request.mode, &plan, &store)
 }

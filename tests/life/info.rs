@@ -21,7 +21,7 @@ fn info_has_all_that_is_asked_for() {
     first["started"].take();
     let size = std::fs::metadata(case.db()).unwrap().len();
     let wanted = json!({
-        "database": case.db(), "mountpoint": case.join("mnt"), "mode": "read-write", "started": null,
+        "database": case.db(), "mountpoint": case.join("mnt"), "mode": "read-write", "output": null, "backup": null, "started": null,
         "pid": case.server(), "user": nix::unistd::geteuid().as_raw(), "version": env!("CARGO_PKG_VERSION"),
         "read_only": false, "raw": false, "journal": null, "pending": 0, "committed": null,
         "txid": stats["txid"], "meta": 0, "page_size": stats["page_size"],

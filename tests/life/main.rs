@@ -2,9 +2,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod copies;
 mod diff;
 mod discard;
 mod info;
+mod snapshot;
 mod status;
 
 use std::path::Path;

@@ -7,6 +7,7 @@ use super::super::meta::{Meta, NO_FREELIST};
 use super::super::page::{Header, META};
 use super::super::pageset::PageSet;
 use super::super::snapshot::{OpenOptions, Snapshot};
+use super::super::trailer;
 use super::marks::Marks;
 use super::report::{Findings, Kind, Place, show_pages};
 
@@ -208,7 +209,7 @@ pub(super) fn extent(snapshot: &Snapshot, findings: &mut Findings) {
         return;
     }
     let rest = snapshot.map().get(need as usize..).unwrap_or_default();
-    if let Some(matches) = snapshot_hash(snapshot) {
+    if let Some(matches) = trailer::matches(snapshot) {
         if matches {
             let text = "ends in a SHA-256 that matches all bytes before it: an etcd snapshot";
             add(Kind::Trailing, text.into());
@@ -229,17 +230,4 @@ pub(super) fn extent(snapshot: &Snapshot, findings: &mut Findings) {
         );
         add(Kind::Trailing, text);
     }
-}
-
-/// The file ends as an etcd snapshot does, in 32 bytes behind whole sectors of database: do they
-/// match? `None` where it does not.
-fn snapshot_hash(snapshot: &Snapshot) -> Option<bool> {
-    use sha2::{Digest, Sha256};
-    let file: &[u8] = snapshot.map();
-    let (content, hash) = file.split_last_chunk::<32>()?;
-    let need = snapshot.meta().bytes_in_use()?;
-    if content.len() % 512 != 0 || (content.len() as u64) < need {
-        return None;
-    }
-    Some(Sha256::digest(content).as_slice() == hash)
 }

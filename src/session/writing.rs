@@ -1,0 +1,343 @@
+//! Committing what is staged: into the database, into a new file beside it or elsewhere, or, in a
+//! dry run, nowhere.
+//!
+//! An etcd snapshot ends in a hash of all that is before it, so no order of writes in place would
+//! leave a right one at every moment. Such a file is copied, the copy is committed to and gets its
+//! hash, and then takes the place of the file, locked already. The mounted tree stays that of
+//! the old file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::commit::Outcome;
+use super::failure::{Failure, Result};
+use super::goal::Goal;
+use super::newfile::{NewFile, PutError};
+use super::rehearsal::Rehearsal;
+use super::store::{Stamp, Store, WRONG_HASH, Written};
+use super::survey::Survey;
+use crate::bolt::{
+    CommitError, CommitOptions, Committed, DbFile, Disk, Error, Meta, check, trailer, writer,
+};
+
+/// Smallest file that bbolt opens, in bytes.
+const MIN_FILE: u64 = 4096;
+
+impl Store {
+    /// Writes what is staged in one transaction. `None`: nothing was staged, and no file was
+    /// touched.
+    ///
+    /// # Errors
+    /// Why nothing was committed, and what is still safe.
+    pub fn commit(&self) -> Result<Option<Outcome>> {
+        // Damage is told below.
+        if self.vfs.settle().is_ok_and(|settled| settled) {
+            return Ok(None);
+        }
+        let survey = self.survey();
+        let mut written = self.written.lock();
+        self.verify_undisturbed(&written)?;
+        let survey = survey.map_err(|e| self.not_committed(&e.into()))?;
+        let mut notes = survey.notes();
+        if let Goal::Database { backup: Some(file) } = &self.goal
+            && !written.backed_up
+        {
+            self.back_up(file)?;
+            written.backed_up = true;
+            notes.push(format!(
+                "the database as it was before is kept in {}",
+                file.display()
+            ));
+        }
+        let done = if self.goal == Goal::Nowhere {
+            self.rehearse(&written)
+        } else if self.writes_anew() {
+            let replace = self.goal.writes_database() || written.file.is_some();
+            self.write_anew(&written, self.target(), replace, true)
+                .map(|(done, file)| {
+                    written.file = Some(file);
+                    done
+                })
+        } else {
+            self.write_in_place(&written)
+        };
+        // Even a commit that failed has written.
+        if let Ok(metadata) = written.file_or(&self.base).file().metadata() {
+            written.stamp = Stamp::of(&metadata);
+        }
+        let done = done.map_err(|e| self.not_committed(&e))?;
+        if done.freelist_abandoned {
+            notes.push(
+                "the stored list of free pages was wrong and is left out; bbolt makes a new one \
+                 when it opens the database"
+                    .to_owned(),
+            );
+        }
+        if self.writes_anew() && self.trailer() == Some(false) {
+            notes.push(format!(
+                "{WRONG_HASH}, and is left out: restore needs --skip-hash-check, and `boltfs check` \
+                 or a comparison must show whether the values are right"
+            ));
+        }
+        let dry = self.goal == Goal::Nowhere;
+        let outcome = Outcome {
+            txid: done.meta.txid,
+            stats: done.stats,
+            notes,
+            dry,
+        };
+        if !dry {
+            written.prior = Some(done);
+        }
+        Ok(Some(outcome))
+    }
+
+    fn write_in_place(&self, written: &Written) -> Result<Committed, CommitError> {
+        self.with_options(|options| {
+            let note = |meta: &Meta| self.vfs.committing(meta);
+            let options = CommitOptions {
+                before_meta: Some(&note),
+                ..*options
+            };
+            self.vfs.commit(&self.base, |disk, base, changes| {
+                writer::commit(disk, base, written.prior.as_ref(), changes, &options)
+            })
+        })
+    }
+
+    /// The whole commit, but that nothing is written: what is staged stays staged.
+    fn rehearse(&self, written: &Written) -> Result<Committed, CommitError> {
+        let dry = Rehearsal::new(&self.base)
+            .map_err(|e| CommitError::NotCommitted(Error::io("read the database", e)))?;
+        self.with_options(|options| {
+            self.vfs.copy(&dry, |disk, base, changes| {
+                writer::commit(disk, base, written.prior.as_ref(), changes, options)
+            })
+        })
+    }
+
+    /// Commits to a copy of the last state, and puts it at `place` when it is whole. With `commit`
+    /// what is staged is committed then; otherwise it stays staged.
+    fn write_anew(
+        &self,
+        written: &Written,
+        place: &Path,
+        replace: bool,
+        commit: bool,
+    ) -> Result<(Committed, DbFile), CommitError> {
+        let source = written.file_or(&self.base).file();
+        let shown = place.display();
+        let cannot = |doing: &str| {
+            let doing = doing.to_owned();
+            move |e| CommitError::NotCommitted(Error::io(doing, e))
+        };
+        let making = format!("make a new file for {shown}");
+        let new = NewFile::start(place).map_err(cannot(&making))?;
+        new.fill(source).map_err(cannot(&making))?;
+        let copy = new.file().try_clone().map_err(cannot(&making))?;
+        let copy = DbFile::from_file(copy, place);
+        // Nobody knows it yet: whoever opens it in its place waits for us.
+        copy.try_lock().map_err(cannot("lock the new file"))?;
+        let mounted = self.vfs.snapshot().file_len();
+        if copy.size().map_err(cannot(&making))? < mounted {
+            // The last commit has cut it to its pages; the mounted state takes more.
+            copy.set_len(mounted).map_err(cannot(&making))?;
+        }
+        let put = |done: &Committed| -> Result<(), CommitError> {
+            self.renew_trailer(&copy, &done.meta)
+                .map_err(cannot("put the hash at the end of the new file"))?;
+            new.look_like(source)
+                .map_err(cannot("give the new file its owner and permissions"))?;
+            new.put(replace).map_err(|e| {
+                let doing = format!("put the new file in its place, {shown}");
+                match e {
+                    PutError::Not(e) => Error::io(doing, e).into(),
+                    PutError::Unknown(e) => CommitError::Unknown {
+                        why: Error::io(doing, e),
+                        shows: Some(done.meta.txid),
+                        txid: done.meta.txid,
+                    },
+                }
+            })
+        };
+        let done = self.with_options(|options| {
+            let note = |meta: &Meta| self.vfs.committing(meta);
+            let options = CommitOptions {
+                before_meta: if commit { Some(&note) } else { None },
+                ..*options
+            };
+            let prior = written.prior.as_ref();
+            if commit {
+                self.vfs.commit(&copy, |disk, base, changes| {
+                    let done = writer::commit(disk, base, prior, changes, &options)?;
+                    put(&done).map(|()| done)
+                })
+            } else {
+                self.vfs.copy(&copy, |disk, base, changes| {
+                    let done = writer::commit(disk, base, prior, changes, &options)?;
+                    put(&done).map(|()| done)
+                })
+            }
+        })?;
+        Ok((done, copy))
+    }
+
+    /// Ends a new file as etcd ends its snapshots, if the mounted one was such: the pages in use, and
+    /// the hash of them. A hash that was wrong is not made a right one, but left out.
+    fn renew_trailer(&self, copy: &DbFile, meta: &Meta) -> io::Result<()> {
+        let Some(matched) = self.trailer() else {
+            return Ok(());
+        };
+        let in_use = meta.bytes_in_use().ok_or(io::ErrorKind::FileTooLarge)?;
+        let len = in_use.max(MIN_FILE);
+        copy.set_len(len)?;
+        if matched {
+            let hash = trailer::of(&copy.map()?);
+            copy.write_all_at(&hash, len)?;
+        }
+        Ok(())
+    }
+
+    /// Copies the database as it is before anything is written.
+    fn back_up(&self, place: &Path) -> Result<()> {
+        let cannot = |e: io::Error| {
+            let what = format!("the backup {} cannot be made: {e}", place.display());
+            let next = match e.kind() {
+                io::ErrorKind::AlreadyExists => "It is never replaced: move it away.",
+                _ if is_full(&e) => "Make room on its disk.",
+                _ => "Nothing was committed.",
+            };
+            Failure::new(what, next)
+        };
+        let new = NewFile::start(place).map_err(cannot)?;
+        new.fill(self.base.file()).map_err(cannot)?;
+        new.look_like(self.base.file()).map_err(cannot)?;
+        new.put(false).map_err(|e| match e {
+            PutError::Not(e) | PutError::Unknown(e) => cannot(e),
+        })
+    }
+
+    /// Hands `commit` what is known about the free pages of the database.
+    fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
+        let base = self.vfs.snapshot();
+        // A small commit to a huge file is not to wait; pages are appended then.
+        let proof =
+            check::is_quick(base).then(|| check::check(base, Default::default(), &mut |_| ()));
+        if let Some(proof) = &proof
+            && !proof.is_sound()
+        {
+            log::warn!(
+                "{0} has damage beside what you changed; see boltfs check {0}",
+                self.path().display()
+            );
+        }
+        commit(&CommitOptions {
+            free: proof.as_ref().and_then(|proof| proof.free.as_ref()),
+            avoid: proof.as_ref().map(|proof| &proof.dangling),
+            damaged: proof.as_ref().is_some_and(|proof| proof.free.is_none()),
+            abandon_freelist: proof.as_ref().is_some_and(|proof| !proof.freelist_ok),
+            ..Default::default()
+        })
+    }
+
+    /// Puts the database with the edits into a new file, as they could not be put where they
+    /// belong: beside it, or else where temporary files go. Only at the end of a mount.
+    pub fn rescue(&self) -> Option<PathBuf> {
+        let target = self.target();
+        let mut name = target.file_name()?.to_owned();
+        name.push(format!(".rescued-{}", std::process::id()));
+        let written = self.written.lock();
+        let places = [target.parent()?.to_owned(), std::env::temp_dir()];
+        places
+            .into_iter()
+            .map(|place| place.join(&name))
+            .find(|path| match self.write_anew(&written, path, false, false) {
+                Ok(_) => true,
+                Err(e) => {
+                    let e = self.not_committed(&e);
+                    log::warn!("cannot put the edits into {}: {e}", path.display());
+                    false
+                }
+            })
+    }
+
+    /// What is staged, as far as the report needs it.
+    fn survey(&self) -> Result<Survey, Error> {
+        let mut survey = Survey::default();
+        self.vfs.pending(&mut |change| survey.add(&change))?;
+        Ok(survey)
+    }
+
+    /// The file is where it was, and nobody but us has written to it.
+    fn verify_undisturbed(&self, written: &Written) -> Result<()> {
+        let file = written.file_or(&self.base);
+        let gone = |e: io::Error| {
+            let what = format!("{} cannot be found any more: {e}", file.path().display());
+            Failure::new(what, "Nothing was written.")
+        };
+        let must_stay = self.goal.writes_database() || written.file.is_some();
+        if must_stay && !file.is_in_place().map_err(gone)? {
+            return Err(replaced(file.path()));
+        }
+        let was = written.stamp;
+        let is = Stamp::of(&file.file().metadata().map_err(gone)?);
+        let cut = match written.file {
+            None => self.vfs.snapshot().map().cut(),
+            Some(_) => None,
+        };
+        let cut = cut.unwrap_or(is.len);
+        let what = match cut.min(is.len) {
+            len if len < was.len => format!("it had {} bytes and was cut to {len}", was.len),
+            _ if is != was => "it was changed after the last time that we wrote or read".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(self.not_committed(&CommitError::Changed { what }))
+    }
+
+    fn not_committed(&self, e: &CommitError) -> Failure {
+        let shown = self.path().display();
+        let target = self.target().display();
+        match e {
+            CommitError::NotCommitted(why) => {
+                let next = match why {
+                    Error::Io { source, .. } if is_full(source) => "Make room on its disk.",
+                    _ => "",
+                };
+                Failure::new(format!("{why}. {shown} is as it was"), next)
+            }
+            CommitError::Changed { what } => Failure::new(
+                format!(
+                    "another program wrote to {target} while it was mounted, without taking the \
+                     lock ({what})"
+                ),
+                format!(
+                    "Nothing was written to it. See what it holds now: boltfs check {target} (your \
+                     edits fit the database as it was mounted, transaction {})",
+                    self.vfs.snapshot().meta().txid
+                ),
+            ),
+            CommitError::Unknown { .. } => Failure::new(
+                format!("{target}: {e}"),
+                format!(
+                    "Its disk fails. Copy the file to another one, then: boltfs check {target}"
+                ),
+            ),
+        }
+    }
+}
+
+fn replaced(path: &Path) -> Failure {
+    let shown = path.display();
+    let what = match path.symlink_metadata() {
+        Ok(_) => format!("another file was put in the place of {shown} while it was mounted"),
+        Err(_) => format!("{shown} was moved or deleted while it was mounted"),
+    };
+    Failure::new(what, "Nothing was written to it.")
+}
+
+fn is_full(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
