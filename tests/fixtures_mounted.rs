@@ -237,3 +237,22 @@ fn what_cannot_be_opened_is_refused_in_words_and_nothing_is_mounted() {
     }
     assert_eq!(count, 10);
 }
+
+#[test]
+fn damage_is_told_in_words_when_mounting() {
+    let (_dir, file) = Fixture::named("page-zeroed.db").copy();
+    let mount = Mount::new(&file, &[]);
+    for words in [
+        " is damaged: bucket bad",
+        "all zeros",
+        "torn",
+        "boltfs check",
+    ] {
+        assert!(mount.said.contains(words), "{}", mount.said);
+    }
+    mount.umount();
+    let (_dir, file) = Fixture::named("ps-4096.db").copy();
+    let mount = Mount::new(&file, &[]);
+    assert_eq!(mount.said, "");
+    mount.umount();
+}

@@ -10,6 +10,7 @@ use rustix::fs::{CWD, RenameFlags};
 
 use super::failure::{Failure, Result};
 use super::lock;
+use crate::bolt::check::{Severity, check};
 use crate::bolt::{DbFile, Disk, Error, OpenError, Snapshot, empty_database};
 
 /// The absolute path, without links, of the database given.
@@ -149,6 +150,37 @@ fn advice(path: &Path, e: OpenError) -> String {
             )
         }
     }
+}
+
+/// Says in words what is damaged, where looking for it takes no noticeable time. A larger database is
+/// looked at by `boltfs check` alone, so that mounting never takes long.
+pub fn warn_of_damage(path: &Path, snapshot: &Snapshot) {
+    const QUICKLY_READ: u64 = 16 << 20;
+    if snapshot
+        .meta()
+        .bytes_in_use()
+        .is_none_or(|bytes| bytes > QUICKLY_READ)
+    {
+        return;
+    }
+    let report = check(snapshot, Default::default(), &mut |_| ());
+    let errors = report.findings.count(Severity::Error);
+    let mut findings = report.findings.iter();
+    let Some(first) = findings.find(|finding| finding.severity() == Severity::Error) else {
+        return;
+    };
+    let more = match errors {
+        1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    log::warn!(
+        "{0} is damaged: {1}: {2}{more}. What is not can be read and edited. If this is a copy that \
+         was made while a program wrote to the database, it is torn: copy it again while nothing does. \
+         All of it: boltfs check {0}",
+        path.display(),
+        first.place,
+        first.text
+    );
 }
 
 /// Warns about a database that must not be edited where it lies: etcd's log still knows what an

@@ -266,6 +266,7 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
     };
     let writes = goal.writes_database();
     let (file, snapshot) = database::open(&source, writes, request.wait)?;
+    database::warn_of_damage(&source, &snapshot);
     if writes {
         database::warn_if_in_data_directory(&source);
     }
