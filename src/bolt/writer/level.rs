@@ -161,3 +161,141 @@ impl<T: Piece> Level<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A number and a size in bytes.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Leaf(usize, usize);
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    struct Branch(usize, usize);
+
+    impl Piece for Leaf {
+        const FEWEST: usize = 1;
+
+        fn size(&self) -> usize {
+            self.1
+        }
+    }
+
+    impl Piece for Branch {
+        const FEWEST: usize = 2;
+
+        fn size(&self) -> usize {
+            self.1
+        }
+    }
+
+    fn size<T: Piece>(page: &[T]) -> usize {
+        HEADER + page.iter().map(Piece::size).sum::<usize>()
+    }
+
+    fn too_little<T: Piece>(page: &[T], page_size: usize) -> bool {
+        Level::<T>::new(page_size).too_little(page.len(), size(page))
+    }
+
+    /// Pushes all, cutting as the builder does; answers the pages, those of the flush last.
+    fn pages<T: Piece + Copy + std::fmt::Debug>(page_size: usize, all: &[T]) -> Vec<Vec<T>> {
+        let largest = all.iter().map(Piece::size).max().unwrap_or(0);
+        let mut level = Level::new(page_size);
+        let mut pages = Vec::new();
+        for &piece in all {
+            level.push(piece);
+            while let Some(page) = level.cut() {
+                assert!(!level.is_underfull(), "too little is left behind {page:?}");
+                pages.push(page);
+            }
+            assert_eq!(level.last().map(Piece::size), Some(piece.size()));
+            // What is pending never grows far past a page and what must stay behind.
+            assert!(level.size() <= 2 * page_size + 4 * largest);
+        }
+        pages.extend(level.flush());
+        assert!(level.is_empty());
+        pages
+    }
+
+    fn sizes(seed: u64, most: usize) -> impl Iterator<Item = usize> {
+        let mut state = seed;
+        std::iter::repeat_with(move || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            17 + (state >> 33) as usize % most
+        })
+    }
+
+    #[test]
+    fn every_page_is_neither_too_full_nor_too_empty() {
+        for seed in 0..400 {
+            let page_size = 512;
+            let most = [10, 60, 200, 500, 2000, 9000][seed as usize % 6];
+            let count = 1 + seed as usize % 90;
+            let sizes: Vec<_> = sizes(seed, most).take(count).collect();
+            let leaves: Vec<_> = sizes.iter().enumerate().map(|(n, &s)| Leaf(n, s)).collect();
+            let found = pages(page_size, &leaves);
+            assert_eq!(found.concat(), leaves);
+            for page in &found {
+                // More than one page for one piece, for the sake of what is too little before it,
+                // or where the last page has room.
+                let (last, before) = page.split_last().expect("no page is empty");
+                let runs = |page: &[Leaf]| size(page).div_ceil(page_size);
+                let fits = runs(page) == 1 || before.is_empty();
+                let fits = fits || too_little(before, page_size) || runs(before) == runs(page);
+                assert!(fits, "{last:?} does not fit in {page:?}");
+                if page
+                    .iter()
+                    .any(|p| HEADER + p.1 > LARGE * page_size + HEADER)
+                {
+                    assert_eq!(page.len(), 1, "large, and not alone: {page:?}");
+                }
+            }
+            let branches: Vec<_> = sizes
+                .iter()
+                .enumerate()
+                .map(|(n, &s)| Branch(n, s))
+                .collect();
+            let found = pages(page_size, &branches);
+            assert_eq!(found.concat(), branches);
+            for page in &found {
+                assert!(page.len() >= 2 || found.len() == 1, "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_fits_one_page_stays_on_one() {
+        for total in 2..40 {
+            let fits = vec![Leaf(0, (512 - HEADER) / total); total];
+            assert_eq!(pages(512, &fits).len(), 1);
+        }
+        // One byte more makes two, and neither is too small.
+        let mut more = vec![Leaf(0, 31); 16];
+        assert_eq!(size(&more), 512);
+        more.push(Leaf(1, 17));
+        let found = pages(512, &more);
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|page| !too_little(page, 512)));
+    }
+
+    #[test]
+    fn no_page_has_more_elements_than_bbolt_can_write() {
+        let many = vec![Leaf(0, 17); 3 * MAX_COUNT + 5];
+        let found = pages(16 << 20, &many);
+        assert!(found.iter().all(|page| page.len() <= MAX_COUNT));
+        assert!(found.iter().all(|page| page.len() >= MAX_COUNT / 4));
+        assert_eq!(found.concat().len(), many.len());
+    }
+
+    #[test]
+    fn the_last_piece_comes_off() {
+        let mut level = Level::new(512);
+        for n in 0..3 {
+            level.push(Branch(n, 400));
+        }
+        assert!(!level.is_one_page());
+        assert_eq!(level.pop(), Some(Branch(2, 400)));
+        assert_eq!((level.len(), level.size()), (2, 816));
+        assert_eq!(level.take(), [Branch(0, 400), Branch(1, 400)]);
+        assert_eq!(level.pop(), None);
+    }
+}
