@@ -99,7 +99,7 @@ struct Cli {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "dry_run", "read_only", "create"])]
     backup: Option<PathBuf>,
 
-    /// Commit into a copy, leave DB untouched (never over a file)
+    /// Commit into a copy, not into DB (never over a file)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "read_only", "create"])]
     output: Option<PathBuf>,
 

@@ -182,13 +182,12 @@ fn a_busy_mount_is_refused_by_name_and_stays() {
     for (line, does) in users {
         let user = case.start(line);
         let who = format!("sleep (pid {}) has ", user.id());
-        let output = loop {
-            // It is not sleep at first, but the shell that becomes it.
-            let output = case.boltfs(&["umount", "mnt"]);
-            if output.stderr.contains("sleep") || output.is_success() {
-                break output;
-            }
-        };
+        // It is not sleep at first, but the shell that becomes it, and does not use the mount yet.
+        common::process::wait_until("sleep runs", std::time::Duration::from_secs(30), || {
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", user.id()));
+            name.is_ok_and(|name| name.trim() == "sleep")
+        });
+        let output = case.boltfs(&["umount", "mnt"]);
         assert_failed(&output, 1, &who);
         assert_failed(&output, 1, does);
         assert!(case.line().is_some());
