@@ -1,0 +1,159 @@
+use super::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+struct Plain(Arc<AtomicBool>);
+
+impl Respond for Plain {
+    fn serving(&self) -> Value {
+        json!({ "pid": 1 })
+    }
+    fn unmounted(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+    fn status(&self, most: usize) -> Result<Value, String> {
+        Ok(json!({ "most": most }))
+    }
+    fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {
+        let long = vec![7; 5 << 20];
+        for (number, values) in [
+            [None, Some(&b"a\nb"[..])],
+            [Some(&long[..]), None],
+            [None, None],
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            each(json!(number), values).map_err(ChangesError::Io)?;
+        }
+        Err(ChangesError::Told("page 7\x1b[2J".to_owned()))
+    }
+}
+
+/// A mount with a device number that no file system has.
+fn mount(minor: u32) -> Mount {
+    let user = nix::unistd::geteuid();
+    Mount {
+        id: 0,
+        device: Device {
+            major: 4000 + std::process::id(),
+            minor,
+        },
+        point: PathBuf::new(),
+        fstype: String::new(),
+        source: PathBuf::new(),
+        super_options: format!("rw,user_id={user}"),
+    }
+}
+
+fn start(mount: &Mount) -> (Server, Arc<AtomicBool>) {
+    let unmounted = Arc::new(AtomicBool::default());
+    let server = Server::start(mount.device, Box::new(Plain(Arc::clone(&unmounted)))).unwrap();
+    (server, unmounted)
+}
+
+#[test]
+fn who_waits_is_told_and_the_name_is_free_again() {
+    let mount = mount(1);
+    let (server, unmounted) = start(&mount);
+    let mut plain = Client::connect(&mount).unwrap();
+    plain.wait(false, None).unwrap();
+    let mut discarding = Client::connect(&mount).unwrap();
+    discarding.wait(true, None).unwrap();
+    plain.unmounted();
+    let _idle = Client::connect(&mount).unwrap();
+
+    let waiters = server.end();
+    assert!(matches!(Client::connect(&mount), Err(Unreachable::Nobody)));
+    start(&mount).0.end();
+    assert!(waiters.want_discard());
+    let report = Report {
+        failed: true,
+        message: "a\nb \"c\"".to_owned(),
+    };
+    assert!(waiters.tell(&report));
+    assert_eq!(plain.report().unwrap(), report);
+    assert_eq!(discarding.report().unwrap(), report);
+    // Nobody answers this message: it is dealt with when the thread of its connection runs.
+    let late = Instant::now() + Duration::from_secs(10);
+    while !unmounted.load(Ordering::SeqCst) {
+        assert!(Instant::now() < late, "nobody was told of the unmount");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn who_goes_away_no_longer_decides() {
+    let mount = mount(2);
+    let (server, _) = start(&mount);
+    let mut client = Client::connect(&mount).unwrap();
+    client.wait(true, None).unwrap();
+    drop(client);
+    let gone = Instant::now() + Duration::from_secs(10);
+    while !server.shared.waiters.lock().is_empty() {
+        assert!(
+            Instant::now() < gone,
+            "still waiting for a closed connection"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!server.end().want_discard());
+}
+
+#[test]
+fn nonsense_is_answered_with_an_error_and_an_end_without_report_is_one() {
+    let mount = mount(3);
+    let (server, _) = start(&mount);
+    let mut client = Client::connect(&mount).unwrap();
+    send(&mut client.requests, &json!({ "request": "dance" })).unwrap();
+    assert_eq!(
+        client.answer().unwrap(),
+        json!({ "error": "no such request" })
+    );
+    client.wait(false, None).unwrap();
+    let waiters = server.end();
+    client.requests.shutdown(std::net::Shutdown::Write).unwrap();
+    drop(waiters);
+    assert_eq!(
+        client.report().unwrap_err().kind(),
+        io::ErrorKind::UnexpectedEof
+    );
+}
+
+#[test]
+fn changes_come_with_their_values() {
+    let mount = mount(5);
+    let (server, _) = start(&mount);
+    let mut client = Client::connect(&mount).unwrap();
+    assert_eq!(client.status(7).unwrap(), json!({ "most": 7 }));
+    let mut told = Vec::new();
+    let end = client.changes(&mut |change, sides| {
+        let lens = sides.map(|side| side.map(|side| side.length()));
+        told.push((change.clone(), lens));
+        Ok(())
+    });
+    assert_eq!(end.unwrap_err().to_string(), "page 7^[[2J");
+    let wanted = [
+        (json!(0), [None, Some(3)]),
+        (json!(1), [Some(5 << 20), None]),
+        (json!(2), [None, None]),
+    ];
+    assert_eq!(told, wanted);
+    // The conversation goes on.
+    assert_eq!(client.status(0).unwrap(), json!({ "most": 0 }));
+    server.end();
+}
+
+#[test]
+fn a_server_of_another_user_is_not_believed() {
+    let mut mount = mount(4);
+    let (server, _) = start(&mount);
+    mount.super_options = "rw,user_id=12345".to_owned();
+    let result = Client::connect(&mount);
+    // Root is believed by everybody.
+    match nix::unistd::geteuid().as_raw() {
+        0 => assert!(result.is_ok()),
+        me => assert!(matches!(result, Err(Unreachable::Impostor { user }) if user == me)),
+    }
+    server.end();
+}
