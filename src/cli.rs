@@ -52,7 +52,7 @@ usage. With COMMAND its own; 125 if boltfs failed, 126 or 127 if it cannot run."
     before_help = STORY,
     after_help = EXIT_STATUS,
     override_usage = USAGES,
-    help_template = "{about}.\n{before-help}\n{usage-heading} {usage}\n\n{all-args}\n{after-help}",
+    help_template = "{about}.\n{before-help}{usage-heading} {usage}\n\n{all-args}\n{after-help}",
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     subcommand_value_name = "COMMAND",
@@ -90,6 +90,10 @@ struct Cli {
     /// Make a new, empty database first
     #[arg(long, conflicts_with = "read_only")]
     create: bool,
+
+    /// Mount the state of meta page N, 0 or 1 (else the newer)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=1), conflicts_with = "create")]
+    meta: Option<u8>,
 
     /// Show and store values as they are (no JSON indenting)
     #[arg(long)]
@@ -334,6 +338,11 @@ fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
             backup: cli.backup.or(options.backup),
         },
     };
+    let meta = cli.meta.or(options.meta);
+    if cli.create && meta.is_some() {
+        let e = "a new database has no older state: --create and -o meta=N exclude each other";
+        return Ok(usage(&Cli::command().error(ErrorKind::ArgumentConflict, e)));
+    }
     let Some(database) = cli.database else {
         return Err(Failure::new("no database given", "See boltfs --help"));
     };
@@ -354,6 +363,7 @@ fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
     let request = MountRequest {
         database,
         point: cli.point,
+        meta,
         create: cli.create,
         read_only: cli.read_only || options.read_only,
         goal,

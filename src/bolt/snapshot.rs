@@ -101,6 +101,12 @@ impl Snapshot {
         self.slot
     }
 
+    /// The meta of the current state, where this is not it but the older one.
+    pub fn newer(&self) -> Option<Meta> {
+        let current = self.metas.get(self.metas.current()?)?;
+        (current != self.meta).then_some(current)
+    }
+
     /// Page size in bytes.
     pub fn page_size(&self) -> usize {
         self.metas.page_size as usize

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::advice::{look, unusable};
 use super::failure::{Failure, Result};
 use super::{database, lock};
 use crate::bolt::check::{self, Kind, OtherState, Report, Severity, check};
-use crate::bolt::{DbFile, Disk, Error, Map, OpenError, OpenOptions, Snapshot};
+use crate::bolt::{DbFile, Disk, Map, OpenOptions, Snapshot};
 
 /// The file is sound; notes do not count.
 const SOUND: u8 = 0;
@@ -63,49 +64,6 @@ fn map(file: &DbFile) -> Result<Map> {
     })
 }
 
-/// A file that cannot be opened with the meta asked for: perhaps it can with the other one.
-fn unusable(path: &Path, map: &Map, meta: Option<u8>, e: &Error) -> Failure {
-    let shown = path.display();
-    let other = [0, 1].into_iter().filter(|&slot| meta != Some(slot));
-    let can_open = |&slot: &u8| {
-        let options = OpenOptions {
-            meta: Some(slot),
-            allow_truncated: true,
-        };
-        Snapshot::open(map.clone(), options).is_ok()
-    };
-    match (e, other.into_iter().find(can_open)) {
-        (Error::Open(OpenError::Root { .. } | OpenError::HighWaterMark(_)), Some(slot)) => {
-            Failure::new(
-                format!("{shown}: {e}"),
-                format!(
-                    "The other meta can be used. See what its state is worth with: boltfs check \
-                     --meta {slot} {shown}"
-                ),
-            )
-        }
-        (Error::Open(OpenError::NoSuchMeta(_)), Some(_)) => Failure::new(
-            format!("{shown}: {e}"),
-            format!("The other one can be used: boltfs check {shown}"),
-        ),
-        (
-            Error::Open(
-                OpenError::Checksum
-                | OpenError::PageSize(_)
-                | OpenError::PageSizeConflict(..)
-                | OpenError::HighWaterMark(_)
-                | OpenError::Root { .. }
-                | OpenError::NoSuchMeta(_),
-            ),
-            _,
-        ) => Failure::new(
-            format!("{shown}: {e}"),
-            "Neither meta page leads to a tree. Take another copy or a backup of the database.",
-        ),
-        _ => database::unusable(path, e),
-    }
-}
-
 fn print(out: &mut dyn Write, path: &Path, snapshot: &Snapshot, report: &Report) -> io::Result<()> {
     for finding in report.findings.iter() {
         writeln!(out, "{finding}")?;
@@ -121,7 +79,7 @@ fn print(out: &mut dyn Write, path: &Path, snapshot: &Snapshot, report: &Report)
         verdict(report),
         facts(snapshot, report)
     )?;
-    for line in advice(path, report) {
+    for line in advice(path, snapshot, report) {
         writeln!(out, "{line}")?;
     }
     Ok(())
@@ -176,9 +134,11 @@ fn facts(snapshot: &Snapshot, report: &Report) -> String {
 }
 
 /// What to do next.
-fn advice(path: &Path, report: &Report) -> Vec<String> {
+fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
     let shown = path.display();
     let mut lines = Vec::new();
+    // Needed to come back to an older state.
+    let slot = snapshot.newer().map(|_| snapshot.slot());
     let has = |test: fn(Kind) -> bool| report.findings.iter().any(|f| test(f.kind));
     let errors = report.findings.count(Severity::Error) > 0;
     if has(|kind| kind == Kind::Truncated) {
@@ -190,7 +150,8 @@ fn advice(path: &Path, report: &Report) -> Vec<String> {
     } else if has(Kind::hides_pages) {
         lines.push(format!(
             "Keep this file as it is, and work on a copy. What is not named above can be read: \
-             boltfs -r {shown} MOUNTPOINT"
+             {}",
+            look(path, slot)
         ));
     } else if has(Kind::condemns_freelist) {
         lines.push(format!(
@@ -214,8 +175,9 @@ fn advice(path: &Path, report: &Report) -> Vec<String> {
             OtherState::Walked {
                 txid, errors: 0, ..
             } => format!(
-                "The file's other state (transaction {txid}, meta {slot}) has no such error: \
-                 boltfs check --meta {slot} {shown}"
+                "The file's other state (transaction {txid}, meta {slot}) has no such error. Look at \
+                 it with: {}",
+                look(path, Some(slot))
             ),
             OtherState::Walked { txid, errors, .. } => format!(
                 "The file's other state (transaction {txid}, meta {slot}) is damaged too, with \

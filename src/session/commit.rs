@@ -64,12 +64,9 @@ fn what_is_safe(store: &Store) -> String {
         return "It was a dry run: the edits are dropped.".to_owned();
     }
     if let Some(journal) = store.journal() {
-        let output = match store.goal() {
-            Goal::Output(file) => format!("--output {} ", file.display()),
-            _ => String::new(),
-        };
         let journal = journal.display();
-        return format!("Your edits are safe in {journal}: mount again with {output}--recover.");
+        let again = store.options_again();
+        return format!("Your edits are safe in {journal}: mount again with {again}--recover.");
     }
     match guarded(|| store.rescue()) {
         Ok(Some(path)) => format!(

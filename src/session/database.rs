@@ -1,6 +1,6 @@
 //! Opening the database of a mount: what can be wrong with it, in words, and with what to do next.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags};
 
+use super::advice::{look, unusable};
 use super::failure::{Failure, Result};
 use super::lock;
 use crate::bolt::check::{Severity, check};
-use crate::bolt::{DbFile, Disk, Error, OpenError, Snapshot, empty_database};
+use crate::bolt::{DbFile, Disk, OpenOptions, Snapshot, empty_database};
 
 /// The absolute path, without links, of the database given.
 ///
@@ -54,11 +55,16 @@ fn no_permission(path: &Path, what: &str) -> Failure {
     )
 }
 
-/// Opens the database, takes its lock and reads its current state.
+/// Opens the database, takes its lock and reads its current state, or that of meta page `meta`.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Snapshot)> {
+pub fn open(
+    path: &Path,
+    write: bool,
+    meta: Option<u8>,
+    patience: Duration,
+) -> Result<(DbFile, Snapshot)> {
     let shown = path.display();
     let started = Instant::now();
     let file = loop {
@@ -75,7 +81,12 @@ pub fn open(path: &Path, write: bool, patience: Duration) -> Result<(DbFile, Sna
             "Copy it to a local disk and try there.",
         )
     })?;
-    let snapshot = Snapshot::open(map, Default::default()).map_err(|e| unusable(path, &e))?;
+    let options = OpenOptions {
+        meta,
+        ..OpenOptions::default()
+    };
+    let snapshot =
+        Snapshot::open(map.clone(), options).map_err(|e| unusable(path, &map, meta, &e))?;
     if let Some(slot) = snapshot.metas().slots.iter().position(|slot| slot.is_err()) {
         log::warn!(
             "meta page {slot} of {shown} is damaged; this is transaction {}, of the other one",
@@ -107,51 +118,6 @@ fn cannot_open(path: &Path, write: bool, e: &io::Error) -> Failure {
     }
 }
 
-/// What an error at opening means for the person.
-pub fn unusable(path: &Path, e: &Error) -> Failure {
-    let next = match e {
-        Error::Open(e) => advice(path, *e),
-        _ => format!("Find out more with: boltfs check {}", path.display()),
-    };
-    Failure::new(format!("{}: {e}", path.display()), next)
-}
-
-fn advice(path: &Path, e: OpenError) -> String {
-    let another = "Take another copy or a backup of the database.";
-    match e {
-        OpenError::Empty | OpenError::NeverInitialised => format!(
-            "There is nothing in it. {another} To start with a new one, remove the file and use \
-             --create."
-        ),
-        OpenError::NotBolt => {
-            "Check the path: bbolt databases start with the bytes ED DA 0C ED at \
-                               offset 16. (etcd keeps its own at member/snap/db.)"
-                .to_owned()
-        }
-        OpenError::BigEndian => "Mount it on a machine of the kind that wrote it.".to_owned(),
-        OpenError::Version(_) => {
-            "No released bbolt writes that: the file is damaged, or not a bbolt database."
-                .to_owned()
-        }
-        OpenError::Truncated { .. } => format!(
-            "Copy it again while nothing writes to it, or take a snapshot (etcdctl snapshot save). \
-             What is left can be examined with: boltfs check {}",
-            path.display()
-        ),
-        OpenError::Checksum
-        | OpenError::PageSize(_)
-        | OpenError::PageSizeConflict(..)
-        | OpenError::HighWaterMark(_)
-        | OpenError::Root { .. }
-        | OpenError::NoSuchMeta(_) => {
-            format!(
-                "{another} Find out more with: boltfs check {}",
-                path.display()
-            )
-        }
-    }
-}
-
 /// Says in words what is damaged, where looking for it takes no noticeable time. A larger database is
 /// looked at by `boltfs check` alone, so that mounting never takes long.
 pub fn warn_of_damage(path: &Path, snapshot: &Snapshot) {
@@ -173,13 +139,44 @@ pub fn warn_of_damage(path: &Path, snapshot: &Snapshot) {
         1 => String::new(),
         n => format!(" (and {} more)", n - 1),
     };
+    let other = match report.other {
+        Some(other) if other.is_sound() => format!(
+            "Its other state, that of meta page {}, has no such error: {}. ",
+            other.slot,
+            look(path, Some(other.slot))
+        ),
+        _ => String::new(),
+    };
     log::warn!(
         "{0} is damaged: {1}: {2}{more}. What is not can be read and edited. If this is a copy that \
          was made while a program wrote to the database, it is torn: copy it again while nothing does. \
-         All of it: boltfs check {0}",
+         {other}All of it: boltfs check {0}",
         path.display(),
         first.place,
         first.text
+    );
+}
+
+/// Says that an older state is mounted, where it is.
+pub fn warn_of_newer(path: &Path, snapshot: &Snapshot, read_only: bool) {
+    let Some(newer) = snapshot.newer() else {
+        return;
+    };
+    let commit = if read_only {
+        String::new()
+    } else {
+        format!(
+            " A commit starts from it, and gives transaction {0} up: what {0} changed is lost then, \
+             unless you keep a copy (--backup FILE)",
+            newer.txid
+        )
+    };
+    log::warn!(
+        "this is the older state of {}: transaction {}, of meta page {}. Transaction {} is newer.{commit}",
+        path.display(),
+        snapshot.meta().txid,
+        snapshot.slot(),
+        newer.txid,
     );
 }
 
@@ -258,7 +255,7 @@ pub fn create(path: &Path) -> Result<()> {
 }
 
 fn write_new(path: &Path) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
@@ -284,7 +281,7 @@ mod tests {
         let directory = directory("create");
         let path = directory.join("db");
         create(&path).unwrap();
-        let (_file, snapshot) = open(&path, true, Duration::ZERO).unwrap();
+        let (_file, snapshot) = open(&path, true, None, Duration::ZERO).unwrap();
         assert_eq!(snapshot.meta().txid, 1);
         assert_eq!(snapshot.root().iter().count(), 0);
         assert_eq!(
@@ -321,7 +318,10 @@ mod tests {
         let file = directory.join("file");
         let refuse = |content: &[u8]| {
             fs::write(&file, content).unwrap();
-            open(&file, true, Duration::ZERO).err().unwrap().to_string()
+            open(&file, true, None, Duration::ZERO)
+                .err()
+                .unwrap()
+                .to_string()
         };
         assert!(refuse(b"").contains("the file is empty (0 bytes). There is nothing in it. Take"));
         assert!(refuse(&[b'a'; 9000]).contains("not a bbolt database. Check the path"));

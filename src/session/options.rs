@@ -23,6 +23,8 @@ pub struct Options {
     pub allow: Allow,
     /// `raw`: show and store values as they are.
     pub raw: bool,
+    /// `meta=0`, `meta=1`: mount the state of this meta page.
+    pub meta: Option<u8>,
     /// `noprefetch`: put no file into the kernel's cache before it is read.
     pub no_prefetch: bool,
     /// `backup=FILE`: keep a copy of the database from before the commit.
@@ -127,6 +129,9 @@ impl Options {
             (b"allow_root", None) => self.allow = Allow::Root,
             (b"raw", None) => self.raw = true,
             (b"noraw", None) => self.raw = false,
+            (b"meta", Some(b"0")) => self.meta = Some(0),
+            (b"meta", Some(b"1")) => self.meta = Some(1),
+            (b"meta", _) => return Err(wrong("give the meta page: meta=0 or meta=1")),
             (b"backup", Some(file @ [_, ..])) => {
                 self.backup = Some(PathBuf::from(OsString::from_vec(file.to_vec())));
             }
@@ -256,6 +261,10 @@ mod tests {
         };
         assert_eq!(options, Ok(wanted));
         assert_eq!(parse("ro,rw,noexec,exec,,"), Ok(Options::default()));
+        assert_eq!(parse("meta=0,meta=1").unwrap().meta, Some(1));
+        for wrong in ["meta", "meta=", "meta=2", "meta=01"] {
+            assert!(matches!(parse(wrong), Err(OptionError::Value { .. })));
+        }
     }
 
     #[test]

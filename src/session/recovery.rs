@@ -109,10 +109,11 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
                     resumed = Some(recover(store, &path, file, reader)?);
                 }
             }
-            State::Changed(_) if unfinished == Unfinished::Discard => {
+            State::Other(_) | State::Changed(_) if unfinished == Unfinished::Discard => {
                 remove(&path)?;
                 log::warn!("dropped the edits in {}", path.display());
             }
+            State::Other(origin) => return Err(of_other_state(&path, store, origin)),
             State::Changed(origin) => return Err(changed(&path, store, origin)),
         }
     }
@@ -133,7 +134,9 @@ enum State<'a> {
     Committed(u64),
     /// Its edits start from the state that the database is in.
     Pending(Reader<'a>),
-    /// They start from another one.
+    /// They start from that of the other meta page.
+    Other(Origin),
+    /// They start from one that the database does not have any more.
     Changed(Origin),
 }
 
@@ -163,6 +166,8 @@ fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> State<'a> {
         State::Nothing
     } else if origin.txid == snapshot.meta().txid && origin.checksum == snapshot.meta().checksum() {
         Reader::new(bytes).map_or(State::Foreign, State::Pending)
+    } else if is_there(snapshot.metas(), origin.txid, origin.checksum) {
+        State::Other(origin)
     } else {
         State::Changed(origin)
     }
@@ -221,6 +226,32 @@ fn foreign(path: &Path) -> Failure {
     )
 }
 
+/// The journal starts from the state that is not mounted, of the two that the database has.
+fn of_other_state(path: &Path, store: &Store, origin: Origin) -> Failure {
+    let (journal, database) = (path.display(), store.path().display());
+    let vfs = store.vfs();
+    let base = vfs.snapshot();
+    let (which, with) = match base.newer() {
+        Some(_) => ("the current", "without --meta".to_owned()),
+        None => (
+            "the older",
+            format!("with --meta {}", 1 - base.slot().min(1)),
+        ),
+    };
+    Failure::new(
+        format!(
+            "{journal} holds edits of an earlier mount that start from transaction {}, {which} state \
+             of {database}, and this is transaction {}",
+            origin.txid,
+            base.meta().txid
+        ),
+        format!(
+            "They are not mixed. To take them up, mount {with} and with --recover; to drop them, add \
+             --discard. See them with: boltfs journal {journal}"
+        ),
+    )
+}
+
 fn changed(path: &Path, store: &Store, origin: Origin) -> Failure {
     let (journal, database) = (path.display(), store.path().display());
     let txid = store.vfs().snapshot().meta().txid;
@@ -246,7 +277,7 @@ fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> 
             ("without", "Omit")
         };
         return Err(Failure::new(
-            format!("the edits in {journal} were made {with} --raw, and mean something else else"),
+            format!("the edits in {journal} were made {with} --raw, and mean something else"),
             format!("{without} --raw to recover them; --discard drops them."),
         ));
     }

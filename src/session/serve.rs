@@ -37,6 +37,8 @@ pub struct MountRequest {
     pub database: PathBuf,
     /// The mount point, as given. `None`, for a command only: a private one, made and removed.
     pub point: Option<PathBuf>,
+    /// The meta page (0 or 1) whose state is mounted, in place of the current one.
+    pub meta: Option<u8>,
     /// Make the database first; refused if it exists.
     pub create: bool,
     /// Take a shared lock, and let nothing be changed.
@@ -265,7 +267,8 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         false => request.goal.resolve(&source, &point)?,
     };
     let writes = goal.writes_database();
-    let (file, snapshot) = database::open(&source, writes, request.wait)?;
+    let (file, snapshot) = database::open(&source, writes, request.meta, request.wait)?;
+    database::warn_of_newer(&source, &snapshot, request.read_only);
     database::warn_of_damage(&source, &snapshot);
     if writes {
         database::warn_if_in_data_directory(&source);

@@ -83,6 +83,16 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
         how.push(format!("boltfs pid {pid}"));
     }
     writeln!(out, "  {}", how.join(", "))?;
+    if let (Some(newer), Some(meta)) = (info["newer"].as_u64(), info["meta"].as_u64()) {
+        let commit = match info["mode"].as_str() {
+            Some("read-only") => "",
+            _ => ": a commit gives it up",
+        };
+        writeln!(
+            out,
+            "  the older state, of meta page {meta}; transaction {newer} is newer{commit}"
+        )?;
+    }
     if let Some(txid) = info["committed"].as_u64() {
         writeln!(out, "  committed since: up to transaction {txid}")?;
     }

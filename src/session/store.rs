@@ -174,6 +174,22 @@ impl Store {
         &self.goal
     }
 
+    /// The options, each with a space behind it, that a mount needs to take up the journal of this one.
+    pub fn options_again(&self) -> String {
+        let mut options = String::new();
+        if self.vfs.committed_txid().is_some() {
+            return options; // the journal starts from what the target shows
+        }
+        if let Goal::Output(file) = &self.goal {
+            options = format!("--output {} ", file.display());
+        }
+        let base = self.vfs.snapshot();
+        if base.newer().is_some() {
+            options.push_str(&format!("--meta {} ", base.slot()));
+        }
+        options
+    }
+
     /// Refuses every further change. When it returns, none is under way.
     pub fn seal(&self) {
         self.vfs.seal();

@@ -66,7 +66,19 @@ impl Store {
             written.stamp = Stamp::of(&metadata);
         }
         let done = done.map_err(|e| self.not_committed(&e))?;
-        if done.freelist_abandoned {
+        let base = self.vfs.snapshot();
+        let newer = base.newer().filter(|_| written.prior.is_none());
+        if let Some(newer) = newer {
+            notes.push(format!(
+                "it starts from transaction {} (meta page {}), and gives up transaction {}, which was \
+                 newer",
+                base.meta().txid,
+                base.slot(),
+                newer.txid
+            ));
+        }
+        // That of an older state is given up, right or wrong.
+        if done.freelist_abandoned && base.newer().is_none() {
             notes.push(
                 "the stored list of free pages was wrong and is left out; bbolt makes a new one \
                  when it opens the database"

@@ -199,6 +199,8 @@ impl Vfs {
             let counted = check::is_quick(snapshot);
             counted.then(|| check::check(snapshot, Default::default(), &mut |_| ()).counts)
         });
+        // A commit has taken its place.
+        let newer = snapshot.newer().filter(|_| self.committed_txid().is_none());
         let mut info = self.options.info.clone();
         for (key, value) in [
             ("pid", json!(std::process::id())),
@@ -209,6 +211,7 @@ impl Vfs {
             ("committed", json!(self.committed_txid())),
             ("txid", json!(meta.txid)),
             ("meta", json!(snapshot.slot())),
+            ("newer", json!(newer.map(|meta| meta.txid))),
             ("page_size", json!(meta.page_size)),
             ("pages", json!(meta.hwm)),
             ("file_size", json!(snapshot.file_len())),

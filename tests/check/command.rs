@@ -93,7 +93,7 @@ fn the_other_state_can_be_checked() {
     let output = check(&path);
     exits(&output, 1);
     let next = format!(
-        "has no such error: boltfs check --meta 1 {}\n",
+        "has no such error. Look at it with: boltfs --meta 1 -r {} MOUNTPOINT\n",
         path.display()
     );
     assert!(output.text().ends_with(&next), "{output}");

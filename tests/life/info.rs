@@ -24,7 +24,7 @@ fn info_has_all_that_is_asked_for() {
         "database": case.db(), "mountpoint": case.join("mnt"), "mode": "read-write", "output": null, "backup": null, "started": null,
         "pid": case.server(), "user": nix::unistd::geteuid().as_raw(), "version": env!("CARGO_PKG_VERSION"),
         "read_only": false, "raw": false, "journal": null, "pending": 0, "committed": null,
-        "txid": stats["txid"], "meta": 0, "page_size": stats["page_size"],
+        "txid": stats["txid"], "meta": 0, "newer": null, "page_size": stats["page_size"],
         "pages": stats["size"].as_u64().unwrap() / stats["page_size"].as_u64().unwrap(),
         "file_size": size, "freelist_stored": true, "buckets": 4, "keys": 6,
     });

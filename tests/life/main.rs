@@ -6,6 +6,7 @@ mod copies;
 mod diff;
 mod discard;
 mod info;
+mod older;
 mod snapshot;
 mod status;
 

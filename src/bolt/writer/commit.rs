@@ -214,11 +214,6 @@ impl<'a> Job<'a, '_> {
         }
     }
 
-    /// The base is the state that everybody sees: no newer meta stands beside its own.
-    fn base_is_current(&self) -> bool {
-        self.base.metas().current() == Some(self.base.slot())
-    }
-
     /// The slot with the meta that the next transaction must leave alone.
     fn live_slot(&self) -> u8 {
         self.prior.map_or(self.base.slot(), |prior| prior.slot)
@@ -269,11 +264,10 @@ impl<'a> Job<'a, '_> {
         let base_hwm = self.base.meta().hwm;
         let mut hwm = self.prior.map_or(base_hwm, |prior| prior.meta.hwm);
         let mut available = PageSet::new();
-        if !self.base_is_current() {
-            // The newer state may use any page that the file has.
+        if let Some(newer) = self.base.newer() {
+            // It may use any page that the file has.
             let pages = self.base.file_len().div_ceil(self.base.page_size() as u64);
-            let newer = self.base.metas().get(1 - self.base.slot().min(1));
-            hwm = hwm.max(newer.map_or(0, |meta| meta.hwm).min(pages));
+            hwm = hwm.max(newer.hwm.min(pages));
         } else {
             if let Some(free) = self.options.free {
                 available = free.clone();
@@ -392,7 +386,7 @@ impl<'a> Job<'a, '_> {
     /// The pages to be listed as free; `None` where no list is to be stored, or none can be trusted.
     fn free_pages(&self, tx: &Transaction<'_>) -> Option<PageSet> {
         let base = self.base.meta();
-        let given_up = self.options.abandon_freelist || !self.base_is_current();
+        let given_up = self.options.abandon_freelist || self.base.newer().is_some();
         if base.freelist == NO_FREELIST || given_up || tx.is_shared() {
             return None;
         }
