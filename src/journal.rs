@@ -302,6 +302,13 @@ fn put_number(out: &mut Vec<u8>, mut n: u64) {
     out.push(n as u8);
 }
 
+/// Whether these bytes, which start with no whole header, are a journal all the same: the machine
+/// stopped when it was begun.
+pub fn is_begun(bytes: &[u8]) -> bool {
+    let magic = bytes.get(..MAGIC.len()).unwrap_or(bytes);
+    (MAGIC.starts_with(magic) && bytes.len() < HEADER) || bytes.iter().all(|&b| b == 0)
+}
+
 /// What a journal holds. Nothing in it is trusted.
 pub struct Reader<'a> {
     origin: Origin,

@@ -1,11 +1,12 @@
 //! `boltfs check DB`: is the file sound, and if not, which bucket is damaged and what to do.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::advice::{look, unusable};
 use super::failure::{Failure, Result};
+use super::terminal::visible;
 use super::{database, lock};
 use crate::bolt::check::{self, Kind, OtherState, Report, Severity, check};
 use crate::bolt::{DbFile, Disk, Map, OpenOptions, Snapshot};
@@ -51,9 +52,9 @@ pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
             "Stop that program, and check again.",
         ));
     }
-    let mut out = BufWriter::new(io::stdout().lock());
     // Who closed the other end has seen enough; the exit status still says the rest.
-    let _ = print(&mut out, path, &snapshot, &report).and_then(|()| out.flush());
+    let said = told(path, &snapshot, &report);
+    let _ = io::stdout().write_all(visible(&said).as_bytes());
     Ok(if report.is_sound() { SOUND } else { UNSOUND })
 }
 
@@ -64,25 +65,21 @@ fn map(file: &DbFile) -> Result<Map> {
     })
 }
 
-fn print(out: &mut dyn Write, path: &Path, snapshot: &Snapshot, report: &Report) -> io::Result<()> {
-    for finding in report.findings.iter() {
-        writeln!(out, "{finding}")?;
-    }
+fn told(path: &Path, snapshot: &Snapshot, report: &Report) -> String {
+    let mut lines: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     match report.findings.dropped() {
         0 => {}
-        n => writeln!(out, "… and {n} more")?,
+        n => lines.push(format!("… and {n} more")),
     }
-    writeln!(
-        out,
+    lines.push(format!(
         "{}: {}. {}",
         path.display(),
         verdict(report),
         facts(snapshot, report)
-    )?;
-    for line in advice(path, snapshot, report) {
-        writeln!(out, "{line}")?;
-    }
-    Ok(())
+    ));
+    lines.extend(advice(path, snapshot, report));
+    lines.push(String::new());
+    lines.join("\n")
 }
 
 fn verdict(report: &Report) -> String {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::commit::Report;
+use super::terminal::visible;
 
 /// Where the system's log daemon listens. It need not be there.
 const SOCKET: &str = "/dev/log";
@@ -65,7 +66,7 @@ pub fn start(verbose: u8) {
     };
     builder.filter_module("fuser", of_fuser);
     builder.parse_default_env();
-    builder.format(|out, record| writeln!(out, "boltfs: {}", text(record)));
+    builder.format(|out, record| writeln!(out, "boltfs: {}", visible(&text(record))));
     let terminal = builder.build();
     let most = terminal.filter();
     if log::set_boxed_logger(Box::new(Both { terminal })).is_ok() {
@@ -86,9 +87,10 @@ pub fn start_syslog() {
     }));
 }
 
-/// Says something on standard error, which may be a terminal that has been closed.
+/// Says something on standard error, which may be a terminal that has been closed. Nothing in it
+/// acts on that.
 pub fn say(message: &impl Display) {
-    let _ = writeln!(io::stderr(), "boltfs: {message}");
+    let _ = writeln!(io::stderr(), "boltfs: {}", visible(&message.to_string()));
 }
 
 /// Puts into syslog what became of the edits.
@@ -173,7 +175,7 @@ impl Syslog {
 }
 
 fn datagram(pid: u32, severity: Severity, line: &str) -> String {
-    let line = line.strip_prefix("boltfs: ").unwrap_or(line);
+    let line = visible(line.strip_prefix("boltfs: ").unwrap_or(line));
     let end = (0..=line.len().min(LONGEST))
         .rev()
         .find(|&end| line.is_char_boundary(end));
@@ -190,6 +192,8 @@ mod tests {
     fn a_line_for_syslog() {
         let line = datagram(12, Severity::Notice, "boltfs: note: look");
         assert_eq!(line, "<29>boltfs[12]: note: look");
+        let acts = datagram(12, Severity::Notice, "a\x1b[2J\rb");
+        assert_eq!(acts, "<29>boltfs[12]: a^[[2J^Mb");
         let long = datagram(12, Severity::Error, &"ä".repeat(LONGEST));
         assert_eq!(long.len(), "<27>boltfs[12]: ".len() + LONGEST);
     }

@@ -5,6 +5,7 @@
 //! starts; the lock on the database is held until the commit is over; whoever waits is told after
 //! the lock is free.
 
+mod access;
 mod advice;
 mod answers;
 mod background;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use super::access::{ACCESS_LIST, LONGEST_LIST};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
@@ -93,15 +94,14 @@ impl NewFile {
             }
         }
         // A directory can have given it an access list of its own.
-        const ACCESS: &str = "system.posix_acl_access";
-        let mut list = vec![0; 64 << 10];
-        let copied = match rustix::fs::fgetxattr(model, ACCESS, &mut list) {
+        let mut list = vec![0; LONGEST_LIST];
+        let copied = match rustix::fs::fgetxattr(model, ACCESS_LIST, &mut list) {
             Ok(len) => {
                 let list = list.get(..len).unwrap_or_default();
-                rustix::fs::fsetxattr(&self.file, ACCESS, list, XattrFlags::empty())
+                rustix::fs::fsetxattr(&self.file, ACCESS_LIST, list, XattrFlags::empty())
             }
             Err(Errno::NODATA | Errno::OPNOTSUPP) => {
-                match rustix::fs::fremovexattr(&self.file, ACCESS) {
+                match rustix::fs::fremovexattr(&self.file, ACCESS_LIST) {
                     Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
                     other => other,
                 }
@@ -181,8 +181,12 @@ impl Drop for NewFile {
 /// # Errors
 /// What the operating system says.
 pub fn remove_stale(place: &Path) -> io::Result<()> {
-    match fs::remove_file(hidden_name(place)?) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+    let hidden = hidden_name(place)?;
+    match fs::remove_file(&hidden) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            let what = format!("{} is in the way: {e}", hidden.display());
+            Err(io::Error::new(e.kind(), what))
+        }
         _ => Ok(()),
     }
 }

@@ -7,12 +7,13 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::change::line;
 use super::mountinfo::{self, Mount};
 
 /// The name of a process's command, such as `etcd`.
 pub fn name(pid: u32) -> String {
     match fs::read(format!("/proc/{pid}/comm")) {
-        Ok(comm) => String::from_utf8_lossy(&comm).trim_end().to_owned(),
+        Ok(comm) => line(String::from_utf8_lossy(&comm).trim_end()).into_owned(),
         Err(_) => "a process".to_owned(),
     }
 }
@@ -103,7 +104,7 @@ fn use_of(pid: u32, mount: &Mount) -> Option<String> {
     for (number, path) in descriptors(pid) {
         if mount_in(&format!("/proc/{pid}/fdinfo/{number}")) == Some(mount.id) {
             let open = fs::read_link(path).unwrap_or_else(|_| mount.point.clone());
-            return Some(format!("has {} open", mountinfo::shown(&open)));
+            return Some(format!("has {} open", line(&mountinfo::shown(&open))));
         }
     }
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();

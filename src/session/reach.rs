@@ -95,13 +95,22 @@ pub fn say_dead(mount: &Mount) -> Failure {
 /// asked, `if_dead` what becomes of a mount whose process has died.
 ///
 /// # Errors
-/// When it does not answer, is not believed, or has died.
+/// When it is another user's, does not answer, is not believed, or has died.
 pub fn connect(
     mount: &Mount,
     otherwise: impl FnOnce() -> String,
     if_dead: impl FnOnce(&Mount) -> Failure,
 ) -> Result<Client> {
     let point = mount.point.display();
+    let me = nix::unistd::geteuid().as_raw();
+    if let Some(user) = mount.user_id().filter(|&user| me != 0 && me != user) {
+        return Err(Failure::new(
+            format!(
+                "{point} was mounted by user {user}, and answers to that user and to root alone"
+            ),
+            "Nothing was done.",
+        ));
+    }
     Client::connect(mount).map_err(|e| match e {
         Unreachable::Nobody if is_dead(&mount.point) => if_dead(mount),
         Unreachable::Nobody => Failure::new(

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use super::failure::{Failure, Result};
 use super::goal::Goal;
 use super::store::Store;
+use super::terminal::visible;
 use crate::bolt::{DbFile, Disk, Map, Metas, Snapshot};
-use crate::journal::{Journal, Op, Origin, Place, Reader};
+use crate::journal::{self, Journal, Op, Origin, Place, Reader};
 use crate::vfs::{JournalPlace, Resumed};
 use crate::view::name;
 
@@ -73,10 +74,10 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
     let path = path_of(store.target());
     let vfs = store.vfs();
-    let found = open(&path)?;
     let dry = *store.goal() == Goal::Nowhere;
     if vfs.options().read_only || dry {
-        if found.is_some() {
+        // Whatever it is, looking at the database does not need it.
+        if path.symlink_metadata().is_ok() {
             log::warn!(
                 "{} has edits of an earlier mount that were never committed; they are not shown \
                  here. Mount without {} to recover them",
@@ -87,7 +88,7 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
         return Ok(());
     }
     let mut resumed = None;
-    if let Some((file, bytes)) = found {
+    if let Some((file, bytes)) = open(&path, store)? {
         match state(&bytes, vfs.snapshot()) {
             State::Nothing => remove(&path)?,
             State::Committed(txid) => {
@@ -142,9 +143,7 @@ enum State<'a> {
 
 fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> State<'a> {
     let Some(mut reader) = Reader::new(bytes) else {
-        // Shorter than a header, or a header of zeros: the machine stopped when it was begun.
-        let begun = bytes.len() < 48 || bytes.iter().all(|&b| b == 0);
-        return if begun {
+        return if journal::is_begun(bytes) {
             State::Nothing
         } else {
             State::Foreign
@@ -181,8 +180,9 @@ fn is_there(metas: &Metas, txid: u64, checksum: u64) -> bool {
         .any(|meta| meta.txid == txid && meta.checksum() == checksum)
 }
 
-/// Opens the journal at `path`, if there is one.
-fn open(path: &Path) -> Result<Option<(DbFile, Map)>> {
+/// Opens the journal at `path`, if there is one. What lies there is believed only of ourselves, and
+/// by root also of the database's owner, who needs no journal to change it.
+fn open(path: &Path, store: &Store) -> Result<Option<(DbFile, Map)>> {
     let shown = path.display();
     let opened = OpenOptions::new()
         .read(true)
@@ -192,6 +192,15 @@ fn open(path: &Path) -> Result<Option<(DbFile, Map)>> {
     let file = match opened {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link, a directory, a socket.
+        Err(e)
+            if matches!(
+                e.raw_os_error(),
+                Some(libc::ELOOP | libc::EISDIR | libc::ENXIO)
+            ) =>
+        {
+            return Err(foreign(path));
+        }
         Err(e) => {
             return Err(Failure::new(
                 format!("{shown}, which may hold edits of an earlier mount, cannot be opened: {e}"),
@@ -203,7 +212,9 @@ fn open(path: &Path) -> Result<Option<(DbFile, Map)>> {
         .metadata()
         .map_err(|e| Failure::new(format!("{shown}: {e}"), ""))?;
     let me = nix::unistd::geteuid().as_raw();
-    if !metadata.is_file() || (metadata.uid() != me && me != 0) {
+    let owner = store.base.file().metadata().map_or(me, |m| m.uid());
+    let believed = metadata.uid() == me || (me == 0 && metadata.uid() == owner);
+    if !metadata.is_file() || !believed {
         return Err(foreign(path));
     }
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
@@ -355,7 +366,7 @@ fn ask(path: &Path, bytes: &[u8]) -> Result<Unfinished> {
     let question = format!(
         "boltfs: {holds}.\nRecover them [r], discard them [d], or leave all as it is [q]? "
     );
-    while (&terminal).write_all(question.as_bytes()).is_ok() {
+    while (&terminal).write_all(visible(&question).as_bytes()).is_ok() {
         match answers
             .next()
             .transpose()

@@ -41,7 +41,7 @@ pub fn run_status(given: Option<&Path>) -> Result<u8> {
             Ok(status) => drop(print(&mut out, mount, &status)),
             Err(failure) if given.is_some() => return Err(failure),
             Err(failure) => {
-                let _ = writeln!(out, "{failure}");
+                let _ = writeln!(out, "{}", line(&failure.to_string()));
                 failed = Some(());
             }
         }

@@ -1,15 +1,17 @@
 //! The database behind a mount: what is served, and what commits have made of it.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
-use nix::unistd::{AccessFlags, access};
+use nix::unistd::AccessFlags;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 
+use super::access;
 use super::failure::{Failure, Result};
 use super::goal::Goal;
 use super::mountinfo::shown;
@@ -62,11 +64,13 @@ impl Store {
         snapshot: Snapshot,
     ) -> Result<Store> {
         let path = file.path().to_owned();
-        let metadata = file.file().metadata().map_err(|e| {
+        let unreadable = |e: io::Error| {
             Failure::new(format!("{}: {e}", path.display()), "Check the file's disk.")
-        })?;
+        };
+        let metadata = file.file().metadata().map_err(unreadable)?;
+        let mode = access::mode(file.file()).map_err(unreadable)?;
         let time = metadata.modified().unwrap_or(std::time::UNIX_EPOCH);
-        let (uid, gid, mode) = (metadata.uid(), metadata.gid(), metadata.mode());
+        let (uid, gid) = (metadata.uid(), metadata.gid());
         let mut options = vfs::Options::of_file(uid, gid, mode, time);
         options.raw = request.raw;
         options.read_only = request.read_only;
@@ -129,7 +133,7 @@ impl Store {
         }
         let shown = database.display();
         if let Some(directory) = database.parent()
-            && let Err(e) = access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
+            && let Err(e) = nix::unistd::access(directory, AccessFlags::W_OK | AccessFlags::X_OK)
         {
             return Err(Failure::new(
                 format!(
@@ -216,8 +220,9 @@ impl Store {
         self.vfs.drop_journal();
     }
 
-    /// Gives the lock on the database back. Nothing is read or written after it.
+    /// Gives the locks on the journal and the database back. Nothing is read or written after it.
     pub fn release(&self) {
+        self.vfs.close_journal();
         let written = self.written.lock();
         for file in [Some(&self.base), written.file.as_ref()]
             .into_iter()

@@ -262,6 +262,11 @@ impl Vfs {
         self.end_journal(None, &self.read_staged());
     }
 
+    /// Lets go of the journal at the end of a mount. It stays where it is, for the next one.
+    pub fn close_journal(&self) {
+        self.journal.lock().journal = None;
+    }
+
     /// There is a journal with all edits since the last commit.
     pub fn has_journal(&self) -> bool {
         self.journal.lock().journal.is_some()

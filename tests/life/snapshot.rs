@@ -77,7 +77,7 @@ fn an_edited_snapshot_is_restored_with_its_hash_checked() {
         .expect_success();
     assert!(fs::read(case.db()).unwrap() == bytes);
 
-    case.sh("mkdir two; boltfs db mnt; ls mnt/key | head -1 > first; echo hello > mnt/meta/note")
+    case.sh("mkdir two; boltfs db mnt; ls mnt/key | sed -n 1p > first; echo hello > mnt/meta/note")
         .expect_success();
     let first = fs::read_to_string(case.join("first")).unwrap();
     let first = first.trim();
