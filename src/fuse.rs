@@ -71,6 +71,40 @@ impl Fuse {
     pub fn prefetch(&self) -> Arc<Prefetch> {
         self.2.clone()
     }
+
+    /// What the kernel is told of an operation on `at` that failed. Damage is told in words too.
+    fn errno(&self, at: INodeNo, e: Error) -> Errno {
+        self.0.note(ino(at), &e);
+        errno(e)
+    }
+
+    fn empty(&self, at: INodeNo, result: Result<()>, reply: ReplyEmpty) {
+        match result {
+            Ok(()) => reply.ok(),
+            Err(e) => reply.error(self.errno(at, e)),
+        }
+    }
+
+    fn entry(&self, at: INodeNo, result: Result<Attr>, reply: ReplyEntry) {
+        match result {
+            Ok(attr) => {
+                let ttl = ttl(&attr);
+                // The name stays; only what it stands for may change.
+                reply.entry_with_ttls(&ttl, &FOREVER, &file_attr(&attr), GENERATION);
+            }
+            Err(e) => reply.error(self.errno(at, e)),
+        }
+    }
+
+    fn xattr(&self, at: INodeNo, result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
+        match result {
+            // A value of at most a key's hex, 65,536 bytes.
+            Ok(value) if size == 0 => reply.size(value.len() as u32),
+            Ok(value) if value.len() <= size as usize => reply.data(&value),
+            Ok(_) => reply.error(Errno::ERANGE),
+            Err(e) => reply.error(self.errno(at, e)),
+        }
+    }
 }
 
 /// Makes the kernel forget what a discard has changed.
@@ -84,24 +118,6 @@ pub fn forget(kernel: &Notifier, forgotten: &Forgotten) {
     }
     for node in &forgotten.nodes {
         let _ = kernel.inval_inode(INodeNo(node.0), 0, 0);
-    }
-}
-
-fn empty(result: Result<()>, reply: ReplyEmpty) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(e)),
-    }
-}
-
-fn entry(result: Result<Attr>, reply: ReplyEntry) {
-    match result {
-        Ok(attr) => {
-            let ttl = ttl(&attr);
-            // The name stays; only what it stands for may change.
-            reply.entry_with_ttls(&ttl, &FOREVER, &file_attr(&attr), GENERATION);
-        }
-        Err(e) => reply.error(errno(e)),
     }
 }
 
@@ -129,7 +145,7 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(self.0.lookup(ino(parent), name.as_bytes()), reply);
+        self.entry(parent, self.0.lookup(ino(parent), name.as_bytes()), reply);
     }
 
     fn forget(&self, _req: &Request, node: INodeNo, _nlookup: u64) {
@@ -139,7 +155,7 @@ impl Filesystem for Fuse {
     fn getattr(&self, _req: &Request, node: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.0.getattr(ino(node)) {
             Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
-            Err(e) => reply.error(errno(e)),
+            Err(e) => reply.error(self.errno(node, e)),
         }
     }
 
@@ -175,7 +191,10 @@ impl Filesystem for Fuse {
         let (vfs, node) = (self.0.clone(), ino(node));
         let change = move || match vfs.setattr(node, set) {
             Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
-            Err(e) => reply.error(errno(e)),
+            Err(e) => {
+                vfs.note(node, &e);
+                reply.error(errno(e));
+            }
         };
         match size {
             Some(_) => self.2.before_resize(node, change),
@@ -197,7 +216,8 @@ impl Filesystem for Fuse {
             return reply.error(errno(Error::NotPermitted));
         }
         let mode = mode & !umask;
-        entry(
+        self.entry(
+            parent,
             self.0
                 .create(ino(parent), name.as_bytes(), mode, req.uid(), req.gid()),
             reply,
@@ -214,7 +234,8 @@ impl Filesystem for Fuse {
         reply: ReplyEntry,
     ) {
         let mode = mode & !umask;
-        entry(
+        self.entry(
+            parent,
             self.0
                 .mkdir(ino(parent), name.as_bytes(), mode, req.uid(), req.gid()),
             reply,
@@ -222,11 +243,11 @@ impl Filesystem for Fuse {
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.0.unlink(ino(parent), name.as_bytes()), reply);
+        self.empty(parent, self.0.unlink(ino(parent), name.as_bytes()), reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.0.rmdir(ino(parent), name.as_bytes()), reply);
+        self.empty(parent, self.0.rmdir(ino(parent), name.as_bytes()), reply);
     }
 
     fn symlink(
@@ -268,7 +289,8 @@ impl Filesystem for Fuse {
             _ => return reply.error(errno(Error::Invalid)),
         };
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
-        empty(
+        self.empty(
+            parent,
             self.0
                 .rename(ino(parent), name, ino(new_parent), new_name, mode),
             reply,
@@ -313,7 +335,7 @@ impl Filesystem for Fuse {
             }
         });
         if let (Err(e), Some(reply)) = (read, reply) {
-            reply.error(errno(e));
+            reply.error(self.errno(node, e));
         }
     }
 
@@ -342,30 +364,30 @@ impl Filesystem for Fuse {
         let drop_ids = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         match self.0.write(ino(node), offset, data, drop_ids) {
             Ok(()) => reply.written(data.len() as u32), // at most MAX_TRANSFER
-            Err(e) => reply.error(errno(e)),
+            Err(e) => reply.error(self.errno(node, e)),
         }
     }
 
     fn fsync(
         &self,
         _req: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.0.sync(), reply);
+        self.empty(node, self.0.sync(), reply);
     }
 
     fn fsyncdir(
         &self,
         _req: &Request,
-        _node: INodeNo,
+        node: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.0.sync(), reply);
+        self.empty(node, self.0.sync(), reply);
     }
 
     fn readdir(
@@ -386,7 +408,7 @@ impl Filesystem for Fuse {
         });
         match listed {
             // What was listed first counts: the error comes again at the end.
-            Err(e) if !any || matches!(e, Error::Lost) => reply.error(errno(e)),
+            Err(e) if !any || matches!(e, Error::Lost) => reply.error(self.errno(node, e)),
             _ => reply.ok(),
         }
     }
@@ -407,7 +429,7 @@ impl Filesystem for Fuse {
             !full
         });
         match listed {
-            Err(e) if !any || matches!(e, Error::Lost) => reply.error(errno(e)),
+            Err(e) if !any || matches!(e, Error::Lost) => reply.error(self.errno(node, e)),
             _ => reply.ok(),
         }
     }
@@ -432,11 +454,16 @@ impl Filesystem for Fuse {
         if name == "security.capability" {
             self.2.touch(ino(node), Touch::Write);
         }
-        xattr(self.0.getxattr(ino(node), name.as_bytes()), size, reply);
+        self.xattr(
+            node,
+            self.0.getxattr(ino(node), name.as_bytes()),
+            size,
+            reply,
+        );
     }
 
     fn listxattr(&self, _req: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        xattr(self.0.listxattr(ino(node)), size, reply);
+        self.xattr(node, self.0.listxattr(ino(node)), size, reply);
     }
 
     fn setxattr(
@@ -454,14 +481,15 @@ impl Filesystem for Fuse {
             libc::XATTR_REPLACE => SetXattr::Replace,
             _ => SetXattr::Any,
         };
-        empty(
+        self.empty(
+            node,
             self.0.setxattr(ino(node), name.as_bytes(), value, how),
             reply,
         );
     }
 
     fn removexattr(&self, _req: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.0.removexattr(ino(node), name.as_bytes()), reply);
+        self.empty(node, self.0.removexattr(ino(node), name.as_bytes()), reply);
     }
 
     /// The kernel then makes a file with `mknod` and opens it as any other, of which nobody hears: one
@@ -490,16 +518,10 @@ impl Filesystem for Fuse {
         reply: ReplyEmpty,
     ) {
         self.2.touch(ino(node), Touch::Write);
-        empty(self.0.fallocate(ino(node), offset, length, mode), reply);
-    }
-}
-
-fn xattr(result: Result<Vec<u8>>, size: u32, reply: ReplyXattr) {
-    match result {
-        // A value of at most a key's hex, 65,536 bytes.
-        Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() <= size as usize => reply.data(&value),
-        Ok(_) => reply.error(Errno::ERANGE),
-        Err(e) => reply.error(errno(e)),
+        self.empty(
+            node,
+            self.0.fallocate(ino(node), offset, length, mode),
+            reply,
+        );
     }
 }

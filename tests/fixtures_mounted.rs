@@ -220,7 +220,10 @@ fn what_cannot_be_opened_is_refused_in_words_and_nothing_is_mounted() {
     for fixture in unusable.chain(foreign) {
         let (_dir, file) = fixture.copy();
         let before = state(&file);
-        for options in [&[][..], &["-r"]] {
+        // What is left of a file that was cut off can be looked at: tests/damaged/cut.rs.
+        let is_cut = fixture.name().starts_with("truncated");
+        let tried: &[&[&str]] = if is_cut { &[&[]] } else { &[&[], &["-r"]] };
+        for options in tried {
             let refused = Mount::try_new(&file, options).err();
             let refused = refused.unwrap_or_else(|| panic!("{} is mounted", fixture.name()));
             assert_eq!(refused.code(), Some(1), "{refused}");

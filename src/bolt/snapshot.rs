@@ -107,6 +107,13 @@ impl Snapshot {
         (current != self.meta).then_some(current)
     }
 
+    /// The file ended before the pages in use do when it was opened.
+    pub fn is_cut(&self) -> bool {
+        self.meta
+            .bytes_in_use()
+            .is_none_or(|need| need > self.in_use as u64)
+    }
+
     /// Page size in bytes.
     pub fn page_size(&self) -> usize {
         self.metas.page_size as usize

@@ -1,12 +1,9 @@
 //! Our words and the kernel's.
 
 use super::FOREVER;
-use crate::bolt::{self, Damage};
 use crate::overlay::{Ino, Kind};
 use crate::vfs::{Attr, Error, SetTime};
 use fuser::{Errno, FileAttr, FileType, INodeNo, TimeOrNow};
-use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The one table of errors to errno.
@@ -25,7 +22,8 @@ pub(super) fn errno(e: Error) -> Errno {
         Error::NoAttribute => Errno::ENODATA,
         Error::NotSupported => Errno::EOPNOTSUPP,
         Error::Stale => Errno::ESTALE,
-        Error::Incomplete => Errno::EIO,
+        // Whoever knows the place has told them.
+        Error::Damaged(_) | Error::Lost | Error::Incomplete => Errno::EIO,
         Error::NotCommitted => Errno::EIO,
         Error::Journal(e) => {
             log::warn!("an edit was refused, for the journal cannot be written: {e}");
@@ -36,43 +34,6 @@ pub(super) fn errno(e: Error) -> Errno {
                 _ => Errno::EIO,
             }
         }
-        Error::Lost => {
-            tell(None);
-            Errno::EIO
-        }
-        Error::Damaged(e) => {
-            tell(Some(&e));
-            Errno::EIO
-        }
-    }
-}
-
-/// Says what cannot be read, each page once: programs read again and again. `None`: bytes were lost
-/// while they were read.
-fn tell(e: Option<&bolt::Error>) {
-    /// More pages than anybody reads about.
-    const MOST: usize = 1000;
-    static TOLD: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
-    let gone = match e {
-        None => true,
-        Some(bolt::Error::Page { damage, .. }) => *damage == Damage::Gone,
-        Some(_) => false,
-    };
-    let page = match e {
-        _ if gone => u64::MAX,
-        Some(bolt::Error::Page { pgid, .. }) => *pgid,
-        _ => 0,
-    };
-    let mut told = TOLD.lock();
-    if told.len() >= MOST || !told.insert(page) {
-        return;
-    }
-    match e {
-        Some(e) if !gone => log::warn!("input/output error: {e}"),
-        _ => log::error!(
-            "the database was made shorter by another program while it was mounted: what was cut \
-             off reads as an input/output error, and no more edits are taken"
-        ),
     }
 }
 

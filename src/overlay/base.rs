@@ -223,14 +223,10 @@ impl Base {
     }
 
     /// Notes that a listing of `dir` has met damage.
-    ///
-    /// # Returns
-    /// Whether this is the first time.
-    pub fn set_damaged(&self, dir: &BaseDir<'_>) -> bool {
-        let mut dirs = self.dirs.write();
-        dirs.slots
-            .get_mut(dir.slot as usize)
-            .is_some_and(|d| !std::mem::replace(&mut d.damaged, true))
+    pub fn set_damaged(&self, dir: &BaseDir<'_>) {
+        if let Some(dir) = self.dirs.write().slots.get_mut(dir.slot as usize) {
+            dir.damaged = true;
+        }
     }
 
     /// A listing of `dir` has met damage: it cannot be complete.

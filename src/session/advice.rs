@@ -5,6 +5,9 @@ use std::path::Path;
 use super::failure::Failure;
 use crate::bolt::{Error, Map, OpenError, OpenOptions, Snapshot};
 
+/// For a file that was not copied as a whole.
+pub const COPY_AGAIN: &str =
+    "Copy it again while nothing writes to it, or take a snapshot (etcdctl snapshot save).";
 const ANOTHER: &str = "Take another copy or a backup of the database.";
 
 /// The command that shows the state of meta page `meta`, or the current one, and changes nothing.
@@ -51,10 +54,20 @@ fn advice(path: &Path, map: &Map, meta: Option<u8>, e: OpenError) -> String {
             "No released bbolt writes that: the file is damaged, or not a bbolt database."
                 .to_owned()
         }
-        OpenError::Truncated { .. } => format!(
-            "Copy it again while nothing writes to it, or take a snapshot (etcdctl snapshot save). \
-             What is left can be examined with: boltfs check {shown}"
-        ),
+        OpenError::Truncated { other_fits, .. } => {
+            let other = match other.filter(|_| other_fits) {
+                Some(slot) => format!(
+                    " The other state of the file, of meta page {slot}, lies wholly in it: {}",
+                    look(path, Some(slot))
+                ),
+                None => String::new(),
+            };
+            format!(
+                "{COPY_AGAIN} It cannot be edited as it is; what is left can be looked at, and \
+                 copied out: {}{other}",
+                look(path, meta)
+            )
+        }
         OpenError::Checksum => ANOTHER.to_owned(),
         OpenError::PageSize(_)
         | OpenError::PageSizeConflict(..)

@@ -45,7 +45,8 @@ impl Respond for Answers {
                 }
             })
             .map_err(|e| e.to_string())?;
-        Ok(json!({ "info": info, "changes": changes }))
+        let damage = self.vfs.damage();
+        Ok(json!({ "info": info, "changes": changes, "damage": damage }))
     }
 
     fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {

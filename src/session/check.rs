@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::advice::{look, unusable};
+use super::advice::{COPY_AGAIN, look, unusable};
 use super::failure::{Failure, Result};
 use super::terminal::visible;
 use super::{database, lock};
@@ -139,11 +139,10 @@ fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
     let has = |test: fn(Kind) -> bool| report.findings.iter().any(|f| test(f.kind));
     let errors = report.findings.count(Severity::Error) > 0;
     if has(|kind| kind == Kind::Truncated) {
-        lines.push(
-            "Copy the database again while nothing writes to it, or take a snapshot (etcdctl \
-             snapshot save): what is cut off cannot be brought back."
-                .into(),
-        );
+        lines.push(format!(
+            "{COPY_AGAIN} What is cut off cannot be brought back; what is left can be read: {}",
+            look(path, slot)
+        ));
     } else if has(Kind::hides_pages) {
         lines.push(format!(
             "Keep this file as it is, and work on a copy. What is not named above can be read: \

@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags};
 
-use super::advice::{look, unusable};
+use super::advice::unusable;
 use super::failure::{Failure, Result};
 use super::lock;
-use crate::bolt::check::{Severity, check};
 use crate::bolt::{DbFile, Disk, OpenOptions, Snapshot, empty_database};
 
 /// The absolute path, without links, of the database given.
@@ -55,14 +54,14 @@ fn no_permission(path: &Path, what: &str) -> Failure {
     )
 }
 
-/// Opens the database, takes its lock and reads its current state, or that of meta page `meta`.
+/// Opens the database, takes its lock and reads the state that `options` ask for.
 ///
 /// # Errors
 /// Why it cannot be used.
 pub fn open(
     path: &Path,
     write: bool,
-    meta: Option<u8>,
+    options: OpenOptions,
     patience: Duration,
 ) -> Result<(DbFile, Snapshot)> {
     let shown = path.display();
@@ -81,12 +80,8 @@ pub fn open(
             "Copy it to a local disk and try there.",
         )
     })?;
-    let options = OpenOptions {
-        meta,
-        ..OpenOptions::default()
-    };
     let snapshot =
-        Snapshot::open(map.clone(), options).map_err(|e| unusable(path, &map, meta, &e))?;
+        Snapshot::open(map.clone(), options).map_err(|e| unusable(path, &map, options.meta, &e))?;
     if let Some(slot) = snapshot.metas().slots.iter().position(|slot| slot.is_err()) {
         log::warn!(
             "meta page {slot} of {shown} is damaged; this is transaction {}, of the other one",
@@ -116,45 +111,6 @@ fn cannot_open(path: &Path, write: bool, e: &io::Error) -> Failure {
         Some(libc::EACCES | libc::EPERM) => no_permission(path, "opened"),
         _ => Failure::new(format!("cannot open {shown}: {e}"), "Check the path."),
     }
-}
-
-/// Says in words what is damaged, where looking for it takes no noticeable time. A larger database is
-/// looked at by `boltfs check` alone, so that mounting never takes long.
-pub fn warn_of_damage(path: &Path, snapshot: &Snapshot) {
-    const QUICKLY_READ: u64 = 16 << 20;
-    if snapshot
-        .meta()
-        .bytes_in_use()
-        .is_none_or(|bytes| bytes > QUICKLY_READ)
-    {
-        return;
-    }
-    let report = check(snapshot, Default::default(), &mut |_| ());
-    let errors = report.findings.count(Severity::Error);
-    let mut findings = report.findings.iter();
-    let Some(first) = findings.find(|finding| finding.severity() == Severity::Error) else {
-        return;
-    };
-    let more = match errors {
-        1 => String::new(),
-        n => format!(" (and {} more)", n - 1),
-    };
-    let other = match report.other {
-        Some(other) if other.is_sound() => format!(
-            "Its other state, that of meta page {}, has no such error: {}. ",
-            other.slot,
-            look(path, Some(other.slot))
-        ),
-        _ => String::new(),
-    };
-    log::warn!(
-        "{0} is damaged: {1}: {2}{more}. What is not can be read and edited. If this is a copy that \
-         was made while a program wrote to the database, it is torn: copy it again while nothing does. \
-         {other}All of it: boltfs check {0}",
-        path.display(),
-        first.place,
-        first.text
-    );
 }
 
 /// Says that an older state is mounted, where it is.
@@ -281,7 +237,7 @@ mod tests {
         let directory = directory("create");
         let path = directory.join("db");
         create(&path).unwrap();
-        let (_file, snapshot) = open(&path, true, None, Duration::ZERO).unwrap();
+        let (_file, snapshot) = open(&path, true, OpenOptions::default(), Duration::ZERO).unwrap();
         assert_eq!(snapshot.meta().txid, 1);
         assert_eq!(snapshot.root().iter().count(), 0);
         assert_eq!(
@@ -318,7 +274,7 @@ mod tests {
         let file = directory.join("file");
         let refuse = |content: &[u8]| {
             fs::write(&file, content).unwrap();
-            open(&file, true, None, Duration::ZERO)
+            open(&file, true, OpenOptions::default(), Duration::ZERO)
                 .err()
                 .unwrap()
                 .to_string()

@@ -14,6 +14,7 @@ mod check;
 mod commands;
 mod commit;
 mod control;
+mod damage;
 mod database;
 mod diff;
 mod failure;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use fuser::SessionACL;
 
+use crate::bolt::OpenOptions;
 use crate::fuse::Fuse;
 
 use super::answers::Answers;
@@ -25,7 +26,7 @@ use super::options::Owner;
 use super::recovery::{self, Unfinished};
 use super::store::Store;
 use super::watch::{Event, Running, SessionEnd, Undo, until_end};
-use super::{background, database, mountpoint, signals};
+use super::{background, damage, database, mountpoint, signals};
 
 /// Threads that answer the kernel.
 const EVENT_LOOPS: usize = 2;
@@ -157,8 +158,10 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     };
     drop(events);
     undo.0 = None;
+    let looking = damage::look_in_background(store);
 
     let (end, status) = until_end(&happened, &mount, store, command);
+    drop(looking);
     let discard = status.is_some_and(|status| status != 0);
     let in_background = matches!(mode, Mode::Background);
     let report = conclude(end, server, store, plan, discard, in_background);
@@ -267,9 +270,13 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         false => request.goal.resolve(&source, &point)?,
     };
     let writes = goal.writes_database();
-    let (file, snapshot) = database::open(&source, writes, request.meta, request.wait)?;
+    let options = OpenOptions {
+        meta: request.meta,
+        // An edit would have to rely on what is not there.
+        allow_truncated: request.read_only,
+    };
+    let (file, snapshot) = database::open(&source, writes, options, request.wait)?;
     database::warn_of_newer(&source, &snapshot, request.read_only);
-    database::warn_of_damage(&source, &snapshot);
     if writes {
         database::warn_if_in_data_directory(&source);
     }
@@ -282,6 +289,7 @@ fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
         prefetch: request.prefetch,
     };
     let store = Arc::new(Store::new(request, goal, &plan.point, file, snapshot)?);
+    damage::look_at_once(&store);
     recovery::prepare(&store, request.unfinished)?;
     serve(&request.mode, &plan, &store)
 }

@@ -97,6 +97,14 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
         writeln!(out, "  committed since: up to transaction {txid}")?;
     }
 
+    let damage = status["damage"].as_array().map_or(&[][..], Vec::as_slice);
+    for place in damage.iter().filter_map(Value::as_str).take(LISTED) {
+        writeln!(out, "  damage: {}", line(place))?;
+    }
+    if !damage.is_empty() {
+        writeln!(out, "  all of it: boltfs check {}", line(&database))?;
+    }
+
     let pending = info["pending"].as_u64().unwrap_or(0);
     let listed = status["changes"].as_array().map_or(&[][..], Vec::as_slice);
     let changes: Vec<Told> = listed.iter().filter_map(change::from_json).collect();
@@ -252,6 +260,16 @@ mod tests {
              5\n  … and 8 more: see /mnt/.boltfs/pending\nLook closer: boltfs diff /mnt; commit: \
              boltfs umount /mnt; drop: boltfs umount --discard /mnt\n"
         );
+        assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn damage_and_an_older_state_are_told() {
+        let info = json!({ "mode": "output", "txid": 2, "meta": 0, "newer": 3, "pending": 0 });
+        let text = shown(&json!({ "info": info, "damage": ["bucket b: page 9 is\u{1b} lost"] }));
+        let wanted = "/db is mounted on /mnt\n  output, transaction 2\n  the older state, of meta page \
+                      0; transaction 3 is newer: a commit gives it up\n  damage: bucket b: page 9 is^[ \
+                      lost\n  all of it: boltfs check /db\nNothing is pending.\n";
         assert_eq!(text, wanted);
     }
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::commit::Outcome;
+use super::damage;
 use super::failure::{Failure, Result};
 use super::goal::Goal;
 use super::newfile::{NewFile, PutError};
@@ -235,13 +236,8 @@ impl Store {
         // A small commit to a huge file is not to wait; pages are appended then.
         let proof =
             check::is_quick(base).then(|| check::check(base, Default::default(), &mut |_| ()));
-        if let Some(proof) = &proof
-            && !proof.is_sound()
-        {
-            log::warn!(
-                "{0} has damage beside what you changed; see boltfs check {0}",
-                self.path().display()
-            );
+        if let Some(proof) = &proof {
+            damage::tell(&self.vfs, self.path(), proof);
         }
         commit(&CommitOptions {
             free: proof.as_ref().and_then(|proof| proof.free.as_ref()),

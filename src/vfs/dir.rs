@@ -161,6 +161,9 @@ impl Vfs {
                 Ok(entry) => entry,
                 Err(e) => {
                     self.note_damage(&staged, dir, &e);
+                    if let Some(dir) = self.base.dir(dir)? {
+                        self.base.set_damaged(&dir);
+                    }
                     damaged = true;
                     continue;
                 }
@@ -187,17 +190,6 @@ impl Vfs {
             return Err(Error::Incomplete);
         }
         Ok(())
-    }
-
-    /// Says once in words that a bucket cannot be listed in full.
-    fn note_damage(&self, staged: &Staged, dir: Ino, e: &crate::bolt::Error) {
-        if let Ok(Some(base_dir)) = self.base.dir(dir)
-            && self.base.set_damaged(&base_dir)
-        {
-            let path = self.merged(staged).path(dir).unwrap_or_default();
-            let bucket = name::path(path.iter().map(|key| &key[..]));
-            log::warn!("bucket {bucket} is damaged and cannot be listed in full: {e}");
-        }
     }
 
     /// Makes an empty file.

@@ -5,6 +5,7 @@
 
 mod attr;
 mod control;
+mod damage;
 mod dir;
 mod error;
 mod file;
@@ -101,6 +102,8 @@ pub struct Vfs {
     committed: RwLock<Staged>,
     options: Options,
     shown: ShownCache,
+    /// What was said of damage.
+    told: damage::Told,
     sealed: AtomicBool,
     /// Losses of the map when the edit under way began.
     losses_before_edit: AtomicUsize,
@@ -120,6 +123,7 @@ impl Vfs {
             committed: RwLock::new(Staged::default()),
             options,
             shown: ShownCache::default(),
+            told: damage::Told::default(),
             sealed: AtomicBool::new(false),
             losses_before_edit: AtomicUsize::new(0),
             journal: Mutex::default(),

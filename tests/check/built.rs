@@ -493,14 +493,14 @@ fn the_other_state_is_walked_when_this_one_is_damaged() {
 
     s.build.put(s.high, 0, 8, 77);
     let snapshot = open(s.build.file_with(s.build.meta(8), old)).expect("opens");
-    let other = other_meta(&snapshot);
+    let other = other_meta(&snapshot, &mut |_| {});
     assert!(
         matches!(other.state, OtherState::Walked { errors: 1, .. }),
         "{other:?}"
     );
     let mut file = s.build.file_with(s.build.meta(8), old);
     file[PS + 16] = 0;
-    let other = other_meta(&open(file).expect("opens"));
+    let other = other_meta(&open(file).expect("opens"), &mut |_| {});
     assert!(matches!(other.state, OtherState::Invalid(_)), "{other:?}");
 }
 

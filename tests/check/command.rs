@@ -144,7 +144,8 @@ fn a_cut_file_is_checked_as_far_as_it_goes() {
         "{output}"
     );
     assert!(
-        output.text().contains("Copy the database again"),
+        output.text().contains("Copy it again")
+            && output.text().contains("can be read: boltfs -r "),
         "{output}"
     );
 }

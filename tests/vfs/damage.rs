@@ -183,3 +183,41 @@ fn every_damaged_fixture_can_be_walked_and_cleared() {
         let _ = fs.list(fs.at("").unwrap(), 3);
     }
 }
+
+#[test]
+fn each_place_is_noted_once_with_its_bucket() {
+    let fs = hole();
+    let (root, bad) = (fs.at("").unwrap(), fs.at("bad").unwrap());
+    assert!(fs.vfs.damage().is_empty());
+    for name in ["m", "o", "m"] {
+        let e = fs.vfs.lookup(bad, name.as_bytes()).unwrap_err();
+        fs.vfs.note(bad, &e);
+    }
+    fs.vfs.note(root, &Error::NotFound);
+    let (_, end) = fs.list(bad, 100);
+    refused!(end, Error::Incomplete);
+    let line = "bucket bad: page 3 is all zeros (a write that never reached the disk)";
+    assert_eq!(fs.vfs.damage(), [line]);
+    // By a name that it has meanwhile, and by that of a key.
+    let page = |pgid| Error::Damaged(boltfs::bolt::Error::page(pgid, Damage::NoChild));
+    fs.mv("bad", "good/moved").unwrap();
+    fs.vfs.note(bad, &page(7));
+    fs.vfs.note(fs.at("good/k").unwrap(), &page(8));
+    fs.vfs.note(root, &page(9));
+    let what = "is a branch page without a child";
+    let lines = [
+        line.to_owned(),
+        format!("bucket good/moved: page 7 {what}"),
+        format!("key good/k: page 8 {what}"),
+        format!("root bucket: page 9 {what}"),
+    ];
+    assert_eq!(fs.vfs.damage(), lines);
+    // A check tells what is new, and does so once.
+    let found = || [(Some(9), "known".to_owned()), (None, "new".to_owned())].into_iter();
+    assert!(fs.vfs.note_check(found()));
+    assert!(!fs.vfs.note_check(found()));
+    assert_eq!(fs.vfs.damage()[4..], ["new"]);
+    // Nobody reads thousands of them.
+    (10..10_000).for_each(|pgid| fs.vfs.note(root, &page(pgid)));
+    assert!(fs.vfs.damage().len() <= 101, "{}", fs.vfs.damage().len());
+}

@@ -136,6 +136,12 @@ pub fn is_quick(snapshot: &Snapshot) -> bool {
 
 /// Checks the state of `snapshot`, which may have been opened with `allow_truncated`.
 pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Progress)) -> Report {
+    // What the disk could not read is known when it is looked at again.
+    let map = snapshot.map();
+    map.steady(|| check_once(snapshot, options, progress))
+}
+
+fn check_once(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Progress)) -> Report {
     let mut findings = Findings::default();
     ground::metas(snapshot, &mut findings);
     ground::extent(snapshot, &mut findings);
@@ -163,7 +169,7 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
         let counts = walk_alone(&mut walker, progress);
         findings = std::mem::take(&mut walker.findings);
         dangling = std::mem::take(&mut walker.dangling);
-        name_first_users(snapshot, &list, &mut findings);
+        name_first_users(snapshot, &list, &mut findings, progress);
         counts
     });
 
@@ -180,16 +186,16 @@ pub fn check(snapshot: &Snapshot, options: Options, progress: &mut dyn FnMut(Pro
         walks,
     };
     if options.other_meta || report.findings.count(Severity::Error) > 0 {
-        report.other = Some(other_meta(snapshot));
+        report.other = Some(other_meta(snapshot, progress));
     }
     report.findings.sort();
     report
 }
 
 /// Walks the state of the meta that `snapshot` does not use.
-pub fn other_meta(snapshot: &Snapshot) -> OtherMeta {
+pub fn other_meta(snapshot: &Snapshot, progress: &mut dyn FnMut(Progress)) -> OtherMeta {
     let slot = 1 - snapshot.slot().min(1);
-    let walk = || -> Result<OtherState> {
+    let mut walk = || -> Result<OtherState> {
         let other = match snapshot.metas().slots[usize::from(slot)] {
             Err(why) => return Ok(OtherState::Invalid(why)),
             Ok(_) => ground::open_slot(snapshot, slot)?,
@@ -198,7 +204,7 @@ pub fn other_meta(snapshot: &Snapshot) -> OtherMeta {
         let list = StoredList::default();
         let ground = Ground::new(&other, &list);
         let mut walker = Walker::new(&ground);
-        walk_alone(&mut walker, &mut |_| {});
+        walk_alone(&mut walker, progress);
         Ok(OtherState::Walked {
             txid: other.meta().txid,
             errors: walker.findings.count(Severity::Error),
@@ -290,7 +296,12 @@ fn ticker<'p>(ground: &'p Ground<'_>, progress: &'p mut dyn FnMut(Progress)) -> 
 }
 
 /// Says in each finding about a page with two users who the first one was: another walk tells.
-fn name_first_users(snapshot: &Snapshot, list: &StoredList, findings: &mut Findings) {
+fn name_first_users(
+    snapshot: &Snapshot,
+    list: &StoredList,
+    findings: &mut Findings,
+    progress: &mut dyn FnMut(Progress),
+) {
     let twice = |f: &&mut Finding| f.kind == Kind::Shared;
     let wanted: HashMap<u64, Option<Place>> = findings
         .kept_mut()
@@ -304,7 +315,7 @@ fn name_first_users(snapshot: &Snapshot, list: &StoredList, findings: &mut Findi
     let ground = Ground::new(snapshot, list);
     let mut walker = Walker::new(&ground);
     walker.wanted = wanted;
-    walk_alone(&mut walker, &mut |_| {});
+    walk_alone(&mut walker, progress);
     for finding in findings.kept_mut().iter_mut().filter(twice) {
         let user = finding.pgid.and_then(|pgid| walker.wanted.get(&pgid));
         if let Some(Some(user)) = user {

@@ -1,0 +1,137 @@
+//! What a mount has come upon of damage: each place is told once, with the bucket it is in.
+
+use super::{Error, Vfs};
+use crate::bolt::{self, Damage};
+use crate::overlay::{Ino, Staged};
+use crate::view::name;
+use parking_lot::Mutex;
+use std::collections::BTreeSet;
+
+/// More pages than anybody reads about one by one.
+const MOST: usize = 100;
+/// Bytes of a path that are told: one of 20,000 buckets would fill screens.
+const LONGEST: usize = 1000;
+/// Stand for what was cut off, and for what the disk failed to read just now: no page has these
+/// numbers.
+const CUT: u64 = u64::MAX;
+const UNREADABLE: u64 = u64::MAX - 1;
+
+/// What was told.
+#[derive(Default)]
+pub(super) struct Told(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    pages: BTreeSet<u64>,
+    /// Each place in words.
+    lines: Vec<String>,
+    /// A check of all of it has told what it found.
+    checked: bool,
+}
+
+impl Vfs {
+    /// What is known of damage: a line for each place, in the order in which it was found.
+    pub fn damage(&self) -> Vec<String> {
+        self.told.0.lock().lines.clone()
+    }
+
+    /// Takes note of what a check of the mounted tree has found: pages, and each place in words.
+    ///
+    /// # Returns
+    /// Whether it is the first check: then it is to be told.
+    pub fn note_check(&self, found: impl Iterator<Item = (Option<u64>, String)>) -> bool {
+        let mut known = self.told.0.lock();
+        if std::mem::replace(&mut known.checked, true) {
+            return false;
+        }
+        for (pgid, line) in found {
+            let is_new = pgid.is_none_or(|pgid| known.pages.insert(pgid));
+            if is_new {
+                known.lines.push(line);
+            }
+        }
+        true
+    }
+
+    /// Says in words why an operation on `at` fails, if the reason lies in the database and was not
+    /// told before: programs try again and again.
+    pub fn note(&self, at: Ino, e: &Error) {
+        match e {
+            Error::Damaged(e) => self.note_damage(&self.read_staged(), at, e),
+            Error::Lost => self.note_loss(),
+            _ => {}
+        }
+    }
+
+    /// As [`note`](Self::note), where `staged` is at hand.
+    pub(super) fn note_damage(&self, staged: &Staged, at: Ino, e: &bolt::Error) {
+        let page = match e {
+            bolt::Error::Page { damage, .. } if *damage == Damage::Gone => return self.note_loss(),
+            // That a part is cut off was told when it was mounted.
+            bolt::Error::Page { damage, .. }
+                if *damage == Damage::PastEndOfFile && self.snapshot().is_cut() =>
+            {
+                return;
+            }
+            bolt::Error::Page { pgid, .. } => *pgid,
+            _ => 0,
+        };
+        if !self.is_first(page) {
+            return;
+        }
+        let line = format!("{}: {e}", self.place_in_words(staged, at));
+        let database = self.options.info.get("database");
+        let database = database.and_then(|path| path.as_str()).unwrap_or("DB");
+        log::warn!(
+            "damage in {line}. What lies there reads as an input/output error, the rest is served. \
+             All of it: boltfs check {database}"
+        );
+        let mut known = self.told.0.lock();
+        known.lines.push(line);
+        if known.pages.len() == MOST {
+            log::warn!("there is more damage than is told here: boltfs check {database}");
+        }
+    }
+
+    /// Says once that another program has made the file shorter, or that its disk fails.
+    fn note_loss(&self) {
+        let (page, line, next) = match self.snapshot().map().cut() {
+            Some(_) => (
+                CUT,
+                "the database was made shorter by another program while it was mounted",
+                "what was cut off reads as an input/output error, and no more edits are taken",
+            ),
+            None => (
+                UNREADABLE,
+                "the disk fails to read a part of the database",
+                "that part reads as an input/output error. Copy what can be read to another disk",
+            ),
+        };
+        if self.is_first(page) {
+            log::error!("{line}: {next}");
+            self.told.0.lock().lines.push(line.to_owned());
+        }
+    }
+
+    fn is_first(&self, page: u64) -> bool {
+        let mut known = self.told.0.lock();
+        known.pages.len() < MOST && known.pages.insert(page)
+    }
+
+    fn place_in_words(&self, staged: &Staged, at: Ino) -> String {
+        let tree = self.merged(staged);
+        let path = tree.path(at).unwrap_or_default();
+        if path.is_empty() {
+            return "root bucket".to_owned();
+        }
+        let is_bucket = self.base.dir(at).is_ok_and(|dir| dir.is_some());
+        let what = if is_bucket { "bucket" } else { "key" };
+        let mut path = name::path(path.iter().map(|key| &key[..]));
+        if path.len() > LONGEST {
+            let start = path.len() - LONGEST;
+            let start = (start..path.len()).find(|&at| path.is_char_boundary(at));
+            path.replace_range(..start.unwrap_or(0), "…");
+        }
+        format!("{what} {path}")
+    }
+}
