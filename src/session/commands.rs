@@ -39,6 +39,11 @@ impl Commands {
             Some(path) => format!(", and kept in {}", path.display()),
             None => String::new(),
         };
+        if self.store.vfs().is_sealed() {
+            return format!(
+                " Your edits are still to be seen{journal}. No more are taken: unmount."
+            );
+        }
         format!(" Your edits are still pending{journal}; write commit again when that is mended.")
     }
 

@@ -243,6 +243,7 @@ fn conclude(
 /// # Errors
 /// Why nothing was mounted.
 pub fn run(request: &MountRequest) -> Result<Ended> {
+    signals::survive_limits();
     if request.create {
         database::create(&request.database)?;
     }

@@ -20,9 +20,15 @@ pub struct Blocked(SigSet);
 pub fn block() -> nix::Result<Blocked> {
     let set: SigSet = ENDING.into_iter().collect();
     set.thread_block()?;
-    // A file past `ulimit -f` is an error of the write, not the end of us.
-    SigSet::from(Signal::SIGXFSZ).thread_block()?;
     Ok(Blocked(set))
+}
+
+/// Makes a file past `ulimit -f` an error of the write, not the end of us. To be called before
+/// anything is written.
+pub fn survive_limits() {
+    if let Err(e) = SigSet::from(Signal::SIGXFSZ).thread_block() {
+        log::warn!("cannot block SIGXFSZ: {}", e.desc());
+    }
 }
 
 impl Blocked {

@@ -42,6 +42,9 @@ pub(super) struct Written {
     pub prior: Option<Committed>,
     /// The backup is made.
     pub backed_up: bool,
+    /// A commit can be seen in the file, and the disk does not say that it will be after a power
+    /// cut. Nothing can be built on that.
+    pub unknown: Option<Failure>,
 }
 
 impl Written {
@@ -102,6 +105,7 @@ impl Store {
                 stamp: Stamp::of(&metadata),
                 prior: None,
                 backed_up: false,
+                unknown: None,
             }),
             trailer: OnceLock::new(),
         };

@@ -37,6 +37,9 @@ impl Store {
         }
         let survey = self.survey();
         let mut written = self.written.lock();
+        if let Some(failure) = &written.unknown {
+            return Err(failure.clone());
+        }
         self.verify_undisturbed(&written)?;
         let survey = survey.map_err(|e| self.not_committed(&e.into()))?;
         let mut notes = survey.notes();
@@ -66,7 +69,17 @@ impl Store {
         if let Ok(metadata) = written.file_or(&self.base).file().metadata() {
             written.stamp = Stamp::of(&metadata);
         }
-        let done = done.map_err(|e| self.not_committed(&e))?;
+        let done = done.map_err(|e| {
+            let failure = self.not_committed(&e);
+            if let CommitError::Unknown { txid, shows, .. } = e
+                && shows.is_none_or(|shown| shown == txid)
+            {
+                // The journal ends here: whoever finds it must not take more for committed.
+                self.vfs.seal();
+                written.unknown = Some(failure.clone());
+            }
+            failure
+        })?;
         let base = self.vfs.snapshot();
         let newer = base.newer().filter(|_| written.prior.is_none());
         if let Some(newer) = newer {
@@ -217,8 +230,7 @@ impl Store {
             let what = format!("the backup {} cannot be made: {e}", place.display());
             let next = match e.kind() {
                 io::ErrorKind::AlreadyExists => "It is never replaced: move it away.",
-                _ if is_full(&e) => "Make room on its disk.",
-                _ => "Nothing was committed.",
+                _ => room_for(&e).unwrap_or("Nothing was committed."),
             };
             Failure::new(what, next)
         };
@@ -308,7 +320,7 @@ impl Store {
         match e {
             CommitError::NotCommitted(why) => {
                 let next = match why {
-                    Error::Io { source, .. } if is_full(source) => "Make room on its disk.",
+                    Error::Io { source, .. } => room_for(source).unwrap_or_default(),
                     _ => "",
                 };
                 Failure::new(format!("{why}. {shown} is as it was"), next)
@@ -320,16 +332,21 @@ impl Store {
                 ),
                 format!(
                     "Nothing was written to it. See what it holds now: boltfs check {target} (your \
-                     edits fit the database as it was mounted, transaction {})",
+                     edits fit the database as it was mounted, transaction {}).",
                     self.vfs.snapshot().meta().txid
                 ),
             ),
-            CommitError::Unknown { .. } => Failure::new(
-                format!("{target}: {e}"),
-                format!(
-                    "Its disk fails. Copy the file to another one, then: boltfs check {target}"
-                ),
-            ),
+            CommitError::Unknown { why, .. } => {
+                let room = match why {
+                    Error::Io { source, .. } => room_for(source),
+                    _ => None,
+                };
+                let first = room.unwrap_or("Its disk fails: copy the file to another one.");
+                Failure::new(
+                    format!("{target}: {e}"),
+                    format!("{first} See what it holds now: `boltfs check {target}`."),
+                )
+            }
         }
     }
 }
@@ -343,9 +360,11 @@ fn replaced(path: &Path) -> Failure {
     Failure::new(what, "Nothing was written to it.")
 }
 
-fn is_full(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+/// What to do about a file that could not grow.
+fn room_for(e: &io::Error) -> Option<&'static str> {
+    match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("Make room on its disk."),
+        io::ErrorKind::FileTooLarge => Some("Mount it again with a higher limit (ulimit -f)."),
+        _ => None,
+    }
 }

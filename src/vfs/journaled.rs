@@ -146,6 +146,8 @@ impl Vfs {
         if journaled.journal.is_none() {
             match journaled.start() {
                 Ok(journal) => journaled.journal = Some(journal),
+                // There will be room again.
+                Err(e) if is_full(&e) => return Err(Error::Journal(e)),
                 Err(e) => {
                     log::warn!(
                         "edits are kept in memory alone, for no journal can be written beside the \
@@ -392,6 +394,13 @@ impl Journaled {
         let (Some(place), Some(origin)) = (&mut self.place, self.origin) else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        Journal::start(place.create()?, origin)
+        let disk = place.create()?;
+        Journal::start(disk, origin).inspect_err(|_| drop(place.remove()))
     }
+}
+
+/// There is no room for more on the disk, or in what this user or process may take of it.
+fn is_full(e: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

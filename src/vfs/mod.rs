@@ -149,6 +149,11 @@ impl Vfs {
         self.sealed.store(true, Ordering::Release);
     }
 
+    /// Whether edits are refused from now on.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
     /// Hands the change set to `commit`, edits waiting meanwhile, and takes note if it succeeds:
     /// what was staged until then is not pending any more. The change set is always relative to
     /// the mounted snapshot, so the next one contains this one.
@@ -308,7 +313,7 @@ impl Vfs {
             return Err(Error::ReadOnly);
         }
         let staged = self.staged.write();
-        if self.sealed.load(Ordering::Acquire) {
+        if self.is_sealed() {
             return Err(Error::Sealed);
         }
         Ok(staged)
