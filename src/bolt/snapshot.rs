@@ -314,31 +314,37 @@ impl<'a> Bucket<'a> {
     /// # Errors
     /// [`Error::Page`] where a page on the way is damaged.
     pub fn get(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
+        self.get_knowing(key, |_| false)
+    }
+
+    /// As [`get`](Self::get). `known` answers whether a page is known to be in order: a miss then
+    /// takes no look at each of its keys.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get_knowing(
+        &self,
+        key: &[u8],
+        known: impl FnMut(u64) -> bool,
+    ) -> Result<Option<Element<'a>>> {
         let mut page = self.root_page()?;
-        let mut unsorted = Ok(());
         for _ in 0..MAX_LEVELS {
-            if page.is_leaf() {
-                let found = page.search(key);
-                if let Ok(Ok(index)) = found {
-                    return page.leaf(index).map(Some);
-                }
-                // One damaged element must not hide the sound ones beside it.
-                if let Err(e) = found.map(|_| ()).and_then(|()| page.verify_order()) {
-                    unsorted = Err(e);
-                    for index in 0..page.count() {
-                        match page.leaf(index) {
-                            Ok(element) if element.key == key => return Ok(Some(element)),
-                            _ => {}
-                        }
-                    }
-                }
-                return unsorted.map(|()| None);
+            if !page.is_leaf() {
+                page = self.snapshot.page(page.child(page.child_for(key)?)?.pgid)?;
+                continue;
             }
-            if unsorted.is_ok() {
-                unsorted = page.verify_order();
+            if let Ok(Ok(index)) = page.search(key) {
+                return page.leaf(index).map(Some);
             }
-            let child = page.child(page.child_for(key)?)?;
-            page = self.snapshot.page(child.pgid)?;
+            let Err(damage) = self.verify_path(key, known) else {
+                return Ok(None);
+            };
+            // One damaged element must not hide the sound ones beside it.
+            let mut sound = (0..page.count()).filter_map(|index| page.leaf(index).ok());
+            return match sound.find(|element| element.key == key) {
+                Some(element) => Ok(Some(element)),
+                None => Err(damage),
+            };
         }
         Err(Error::page(page.pgid(), Damage::TooDeep))
     }

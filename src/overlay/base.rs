@@ -162,7 +162,12 @@ impl Base {
     /// # Errors
     /// What is wrong with a page on the way.
     pub fn find<'a>(&'a self, dir: &BaseDir<'a>, key: &[u8]) -> Result<Option<Element<'a>>> {
-        dir.bucket.get(key)
+        let mut visited = Vec::new();
+        let found = dir.bucket.get_knowing(key, self.known(&mut visited))?;
+        if found.is_none() {
+            self.set_known(dir, &visited);
+        }
+        Ok(found)
     }
 
     /// Verifies that an edit at `key` of `dir` can be written back: the pages on the way to it are
@@ -171,18 +176,36 @@ impl Base {
     /// # Errors
     /// What is wrong with the first page that is not sound.
     pub fn verify_editable(&self, dir: &BaseDir<'_>, key: &[u8]) -> Result<()> {
-        let place = |pgid: u64| &self.in_order[pgid as usize % self.in_order.len()];
-        let mut visited = Vec::with_capacity(4);
-        dir.bucket.verify_path(key, |pgid| {
-            visited.push(pgid);
-            place(pgid).load(Ordering::Relaxed) == pgid
-        })?;
-        if !dir.bucket.at().is_inline() {
-            visited
-                .iter()
-                .for_each(|&pgid| place(pgid).store(pgid, Ordering::Relaxed));
-        }
+        let mut visited = Vec::new();
+        dir.bucket.verify_path(key, self.known(&mut visited))?;
+        self.set_known(dir, &visited);
         Ok(())
+    }
+
+    /// Answers whether a page is known to be in order, and notes in `visited` that one that is not
+    /// was asked for.
+    fn known<'v>(&'v self, visited: &'v mut Vec<u64>) -> impl FnMut(u64) -> bool + 'v {
+        move |pgid| {
+            let known = self.place_of(pgid).load(Ordering::Relaxed) == pgid;
+            if !known {
+                visited.push(pgid);
+            }
+            known
+        }
+    }
+
+    /// Notes that the pages `visited` on the way to a key of `dir` were found to be in order.
+    fn set_known(&self, dir: &BaseDir<'_>, visited: &[u64]) {
+        // The page inside a value has no number of its own.
+        if !dir.bucket.at().is_inline() {
+            for &pgid in visited {
+                self.place_of(pgid).store(pgid, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn place_of(&self, pgid: u64) -> &AtomicU64 {
+        &self.in_order[pgid as usize % self.in_order.len()]
     }
 
     /// The key of `dir` whose name is longer than a file name may be and is shown as `name`: cut,

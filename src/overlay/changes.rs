@@ -1,8 +1,9 @@
 //! The change set that a commit takes: what is staged, as edits of buckets in key order.
 
+use super::base::BaseDir;
 use super::ino::Ino;
 use super::merged::Merged;
-use super::staged::{Entry, Key, Kind, Staged};
+use super::staged::{Entry, Key, Kind};
 use crate::bolt::{BucketEdit, Changes, Edit, Edits, Element, Result, Source};
 use crate::view::text::{self, Note, Stored};
 use std::borrow::Cow;
@@ -34,42 +35,107 @@ pub(super) enum Stands<'a> {
     Bucket(Ino),
 }
 
-/// What stands at `key` of `dir`: the one place where saved content becomes a stored value.
-///
-/// # Errors
-/// Damage of the base at this key.
-pub(super) fn stands<'a>(tree: Merged<'a>, dir: Ino, key: &[u8], raw: bool) -> Result<Stands<'a>> {
-    let as_written = |value: &'a [u8]| {
-        Stands::Value(Stored {
-            bytes: Cow::Borrowed(value),
-            note: Note::AsWritten,
-        })
-    };
-    let Some(entry) = tree.staged.entry(dir, key) else {
-        return Ok(match tree.find(dir, key)? {
-            Some(found) if found.kind == Kind::Directory => Stands::Bucket(found.ino),
-            Some(found) => as_written(found.element.map_or(&[], |e| e.value)),
-            None => Stands::Nothing,
-        });
-    };
-    let Entry::Node { ino, .. } = entry else {
-        return Ok(Stands::Nothing);
-    };
-    if tree.kind(ino)? == Some(Kind::Directory) {
-        return Ok(Stands::Bucket(ino));
+/// A directory whose staged entries are gone through.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    tree: Merged<'a>,
+    dir: Ino,
+    base: Option<BaseDir<'a>>,
+}
+
+impl<'a> Place<'a> {
+    /// The directory `dir` of `tree`.
+    ///
+    /// # Errors
+    /// What is wrong with its bucket in the base.
+    pub fn new(tree: Merged<'a>, dir: Ino) -> Result<Place<'a>> {
+        let base = tree.base.dir(dir)?;
+        Ok(Place { tree, dir, base })
     }
-    let own = tree.base.element(ino)?.map(|e| e.value);
-    let Some(content) = tree.staged.node(ino).and_then(|node| node.content.as_ref()) else {
-        return Ok(as_written(own.unwrap_or_default()));
-    };
-    // Saved content follows the style of the value that the key had; at a key that had none, that
-    // of the value it was made from.
-    let below = tree
-        .below(dir, key)?
-        .filter(|e| !e.is_bucket())
-        .map(|e| e.value);
-    let previous = below.or_else(|| reference(tree, dir, key)).or(own);
-    Ok(Stands::Value(text::stored(content, previous, raw)))
+
+    /// The base's element at `key`, hidden or not.
+    fn below(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
+        match &self.base {
+            Some(base_dir) => self.tree.base.find(base_dir, key),
+            None => Ok(None),
+        }
+    }
+
+    /// What stands at `key`, where `entry` is staged: the one place where saved content becomes a
+    /// stored value.
+    ///
+    /// # Errors
+    /// Damage of the base at this key.
+    pub fn stands(&self, key: &[u8], entry: Option<Entry>, raw: bool) -> Result<Stands<'a>> {
+        match entry {
+            Some(Entry::Whiteout) => Ok(Stands::Nothing),
+            None if self.tree.staged.is_removed(self.dir) => Ok(Stands::Nothing),
+            None => self.in_base(self.below(key)?),
+            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key)?, raw),
+        }
+    }
+
+    fn in_base(&self, below: Option<Element<'a>>) -> Result<Stands<'a>> {
+        Ok(match (below, &self.base) {
+            (Some(element), Some(dir)) if element.is_bucket() => Stands::Bucket(dir.ino(&element)?),
+            (Some(element), _) => as_written(element.value),
+            (None, _) => Stands::Nothing,
+        })
+    }
+
+    /// What the node `ino` is, which stands at `key`, where the base has `below`.
+    fn node(
+        &self,
+        key: &[u8],
+        ino: Ino,
+        below: Option<Element<'a>>,
+        raw: bool,
+    ) -> Result<Stands<'a>> {
+        let tree = &self.tree;
+        if tree.kind(ino)? == Some(Kind::Directory) {
+            return Ok(Stands::Bucket(ino));
+        }
+        let own = tree.base.element(ino)?.map(|e| e.value);
+        let Some(content) = tree.staged.node(ino).and_then(|node| node.content.as_ref()) else {
+            return Ok(as_written(own.unwrap_or_default()));
+        };
+        // Saved content follows the style of the value that the key had; at a key that had none,
+        // that of the value it was made from.
+        let below = below.filter(|e| !e.is_bucket()).map(|e| e.value);
+        let previous = below.or_else(|| reference(*tree, self.dir, key)).or(own);
+        Ok(Stands::Value(text::stored(content, previous, raw)))
+    }
+
+    /// What the staged `entry` at `key` means for the bucket of the base.
+    ///
+    /// # Errors
+    /// Damage of the base at this key.
+    fn meaning(&self, key: &[u8], entry: Entry, raw: bool) -> Result<Meaning<'a>> {
+        let Entry::Node { ino, .. } = entry else {
+            // There is a whiteout only where the base has the key.
+            return Ok(Meaning::Deleted);
+        };
+        let below = self.below(key)?;
+        Ok(match self.node(key, ino, below, raw)? {
+            Stands::Nothing => Meaning::Unchanged,
+            Stands::Value(stored) => match below {
+                Some(e) if !e.is_bucket() && e.value == &*stored.bytes => Meaning::Unchanged,
+                _ => Meaning::Value(stored.bytes),
+            },
+            Stands::Bucket(ino) => match self.tree.base.element(ino)? {
+                Some(_) if self.tree.is_at_origin(ino) => Meaning::SameBucket(ino),
+                Some(element) => Meaning::MovedBucket(ino, element),
+                None => Meaning::NewBucket(ino),
+            },
+        })
+    }
+}
+
+fn as_written(value: &[u8]) -> Stands<'_> {
+    Stands::Value(Stored {
+        bytes: Cow::Borrowed(value),
+        note: Note::AsWritten,
+    })
 }
 
 /// The value that the base has at the same path, where `dir` is a bucket made anew in the place of
@@ -106,23 +172,6 @@ enum Meaning<'a> {
     NewBucket(Ino),
 }
 
-fn meaning<'a>(tree: Merged<'a>, dir: Ino, key: &[u8], raw: bool) -> Result<Meaning<'a>> {
-    let below = tree.below(dir, key)?;
-    Ok(match stands(tree, dir, key, raw)? {
-        Stands::Nothing if below.is_none() => Meaning::Unchanged,
-        Stands::Nothing => Meaning::Deleted,
-        Stands::Value(stored) => match below {
-            Some(e) if !e.is_bucket() && e.value == &*stored.bytes => Meaning::Unchanged,
-            _ => Meaning::Value(stored.bytes),
-        },
-        Stands::Bucket(ino) => match tree.base.element(ino)? {
-            Some(_) if tree.is_at_origin(ino) => Meaning::SameBucket(ino),
-            Some(element) => Meaning::MovedBucket(ino, element),
-            None => Meaning::NewBucket(ino),
-        },
-    })
-}
-
 /// The base buckets that live on at another place, by the offset of their element.
 fn moved(tree: Merged<'_>) -> HashSet<u64> {
     let buckets = tree.staged.nodes().filter(|(ino, node)| {
@@ -147,8 +196,13 @@ fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
     let mut dirs = vec![Ino::ROOT];
     while let Some(dir) = dirs.pop() {
         let mut differs = new_sequence(tree, dir)?.is_some();
-        for (key, _) in tree.staged.entries(dir, Bound::Unbounded) {
-            match meaning(tree, dir, key, raw)? {
+        let place = Place::new(tree, dir)?;
+        for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
+            // What a file comes to is asked for by the writer; here one that differs is enough.
+            if differs && !tree.is_directory(entry)? {
+                continue;
+            }
+            match place.meaning(key, entry, raw)? {
                 Meaning::Unchanged => {}
                 Meaning::Deleted | Meaning::Value(_) => differs = true,
                 Meaning::SameBucket(ino) => dirs.push(ino),
@@ -179,20 +233,20 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn edits(self, dir: Ino) -> Edits<'a> {
-        let staged: &'a Staged = self.tree.staged;
-        Box::new(
-            staged
-                .entries(dir, Bound::Unbounded)
-                .filter_map(move |(key, _)| {
-                    let edit = self.edit(dir, key);
-                    edit.map(|edit| Some((Cow::Borrowed(&key[..]), edit?)))
-                        .transpose()
-                }),
-        )
+        let place = match Place::new(self.tree, dir) {
+            Ok(place) => place,
+            Err(e) => return Box::new(std::iter::once(Err(e))),
+        };
+        let entries = self.tree.staged.entries(dir, Bound::Unbounded);
+        Box::new(entries.filter_map(move |(key, entry)| {
+            let edit = self.edit(&place, key, entry);
+            edit.map(|edit| Some((Cow::Borrowed(&key[..]), edit?)))
+                .transpose()
+        }))
     }
 
-    fn edit(&self, dir: Ino, key: &'a Key) -> Result<Option<Edit<'a>>> {
-        let (ino, source) = match meaning(self.tree, dir, key, self.raw)? {
+    fn edit(&self, place: &Place<'a>, key: &'a Key, entry: Entry) -> Result<Option<Edit<'a>>> {
+        let (ino, source) = match place.meaning(key, entry, self.raw)? {
             Meaning::Unchanged => return Ok(None),
             Meaning::Deleted => return Ok(Some(Edit::Delete)),
             Meaning::Value(bytes) => return Ok(Some(Edit::Put(bytes))),

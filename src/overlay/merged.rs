@@ -56,6 +56,17 @@ impl<'a> Merged<'a> {
         Ok(self.base.element(ino)?.map(|e| kind_of(&e)))
     }
 
+    /// A directory stands at the staged `entry`.
+    ///
+    /// # Errors
+    /// For a number that was never given out.
+    pub fn is_directory(&self, entry: Entry) -> Result<bool> {
+        match entry {
+            Entry::Node { ino, .. } => Ok(self.kind(ino)? == Some(Kind::Directory)),
+            Entry::Whiteout => Ok(false),
+        }
+    }
+
     /// The node at `key` of the directory `dir`.
     ///
     /// # Errors

@@ -24,5 +24,5 @@ pub use base::Base;
 pub use changes::changes;
 pub use ino::Ino;
 pub use merged::{Found, Merged, Position};
-pub use pending::{Change, Kind as PendingKind, Pending, pending};
+pub use pending::{Change, Kind as PendingKind, Pending, Which, pending};
 pub use staged::{Attrs, Entry, Key, Kind, Node, Staged};

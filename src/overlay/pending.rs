@@ -1,17 +1,17 @@
 //! What is staged, as a list for a person: one item a change, in the order of the tree.
 
-use super::changes::{Stands, new_sequence, stands};
+use super::changes::{Place, Stands, new_sequence};
 use super::ino::Ino;
 use super::merged::Merged;
-use super::staged::Key;
+use super::staged::{Entry, Key, Staged};
 use crate::bolt::Result;
 use crate::view::leftover::is_leftover;
 use crate::view::text::Note;
 use crate::view::{name, number};
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
-use std::iter::Peekable;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 
 /// What happens to a key or bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +147,17 @@ pub struct Change<'a> {
     pub new: Option<&'a [u8]>,
 }
 
-/// Hands every difference between the trees `old` and `new`, which stand over the same base, to
-/// `each`, in the order of the tree.
+/// Which changes are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those that store something: no deletions, which costs a look into the base for each.
+    Stored,
+}
+
+/// Hands the differences between the trees `old` and `new`, which stand over the same base, to
+/// `each`, in the order of the tree, until it answers [`ControlFlow::Break`].
 ///
 /// # Errors
 /// Damage of the base where something is staged.
@@ -156,156 +165,197 @@ pub fn pending(
     old: Merged<'_>,
     new: Merged<'_>,
     raw: bool,
-    each: &mut dyn FnMut(Change<'_>),
+    which: Which,
+    each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut path: Vec<Vec<u8>> = Vec::new();
     // An explicit stack: buckets can be nested deeper than calls.
-    let mut stack = vec![(Ino::ROOT, keys(old, new, Ino::ROOT))];
-    while let Some((dir, rest)) = stack.last_mut() {
-        let dir = *dir;
-        let Some(key) = rest.next() else {
+    let mut stack = vec![Pair::new(old, new, Ino::ROOT, raw)?];
+    while let Some(pair) = stack.last_mut() {
+        let Some(both) = pair.entries.next() else {
             stack.pop();
             path.pop();
             continue;
         };
-        path.push(key.to_vec());
-        let below = compare(old, new, dir, key, &path, raw, each)?;
+        if which == Which::Stored && both.new == Some(Entry::Whiteout) {
+            continue;
+        }
+        path.push(both.key.to_vec());
+        let (below, go_on) = pair.compare(&both, &path, each)?;
+        if go_on.is_break() {
+            break;
+        }
         match below {
-            Some(ino) => stack.push((ino, keys(old, new, ino))),
+            Some(ino) => stack.push(Pair::new(old, new, ino, raw)?),
             None => drop(path.pop()),
         }
     }
     Ok(())
 }
 
-/// The keys of `dir` at which something is staged in either tree, in order.
-fn keys<'a>(old: Merged<'a>, new: Merged<'a>, dir: Ino) -> Peekable<impl Iterator<Item = &'a Key>> {
-    let of = |tree: Merged<'a>| {
-        tree.staged
-            .entries(dir, Bound::Unbounded)
-            .map(|(key, _)| key)
-    };
-    let (mut a, mut b) = (of(old).peekable(), of(new).peekable());
-    std::iter::from_fn(move || match (a.peek(), b.peek()) {
-        (Some(x), Some(y)) if x < y => a.next(),
-        (Some(x), Some(y)) if x == y => {
-            a.next();
-            b.next()
-        }
-        (Some(_), None) => a.next(),
-        _ => b.next(),
-    })
-    .peekable()
+/// A key at which something is staged in either of two trees.
+struct Both<'a> {
+    key: &'a Key,
+    old: Option<Entry>,
+    new: Option<Entry>,
 }
 
-/// Compares what stands at `key` of `dir`.
-///
-/// # Returns
-/// The bucket there, if there is one to go into.
-fn compare(
-    old: Merged<'_>,
-    new: Merged<'_>,
-    dir: Ino,
-    key: &Key,
-    path: &[Vec<u8>],
+/// The keys of `dir` at which something is staged in either tree, in order.
+fn entries<'a>(old: &'a Staged, new: &'a Staged, dir: Ino) -> impl Iterator<Item = Both<'a>> {
+    let of = |staged: &'a Staged| staged.entries(dir, Bound::Unbounded).peekable();
+    let (mut a, mut b) = (of(old), of(new));
+    std::iter::from_fn(move || {
+        let order = match (a.peek(), b.peek()) {
+            (Some((x, _)), Some((y, _))) => x.cmp(y),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let old = a.next_if(|_| order.is_le());
+        let new = b.next_if(|_| order.is_ge());
+        let (key, _) = old.or(new)?;
+        Some(Both {
+            key,
+            old: old.map(|(_, entry)| entry),
+            new: new.map(|(_, entry)| entry),
+        })
+    })
+}
+
+/// One directory of both trees.
+struct Pair<'a> {
+    old: Merged<'a>,
+    new: Merged<'a>,
+    was: Place<'a>,
+    is: Place<'a>,
     raw: bool,
-    each: &mut dyn FnMut(Change<'_>),
-) -> Result<Option<Ino>> {
-    let (was, is) = (stands(old, dir, key, raw)?, stands(new, dir, key, raw)?);
-    let item = |kind, bucket| Pending {
-        kind,
-        path: Cow::Borrowed(path),
-        bucket,
-        old_len: None,
-        new_len: None,
-        note: Note::AsWritten,
-        leftover: matches!(was, Stands::Nothing)
-            && matches!(kind, Kind::Added | Kind::Moved)
-            && is_leftover(key),
-        from: None,
-        rounded: None,
-        sequence: None,
-    };
-    let bucket = |pending| Change {
-        pending,
-        old: None,
-        new: None,
-    };
-    if let (Stands::Bucket(a), Stands::Bucket(b)) = (&was, &is)
-        && a == b
-    {
-        let sequences = [sequence(old, *a)?, sequence(new, *b)?];
-        if let Some(sequence) = different(sequences) {
-            each(bucket(Pending {
-                sequence: Some(sequence),
-                ..item(Kind::Changed, true)
-            }));
-        }
-        return Ok(Some(*b));
+    entries: Box<dyn Iterator<Item = Both<'a>> + 'a>,
+}
+
+impl<'a> Pair<'a> {
+    fn new(old: Merged<'a>, new: Merged<'a>, dir: Ino, raw: bool) -> Result<Pair<'a>> {
+        Ok(Pair {
+            old,
+            new,
+            was: Place::new(old, dir)?,
+            is: Place::new(new, dir)?,
+            raw,
+            entries: Box::new(entries(old.staged, new.staged, dir)),
+        })
     }
-    let old_value = match &was {
-        Stands::Bucket(ino) if !new.is_linked(*ino) => {
-            each(bucket(item(Kind::Deleted, true)));
-            None
-        }
-        // A bucket that was moved is told where it is now.
-        Stands::Bucket(_) | Stands::Nothing => None,
-        Stands::Value(stored) => Some(&*stored.bytes),
-    };
-    let old_len = old_value.map(|v| v.len() as u64);
-    match (&is, old_value) {
-        (Stands::Value(stored), old_value) if old_value != Some(&*stored.bytes) => {
-            let kind = if old_value.is_some() {
-                Kind::Changed
-            } else {
-                Kind::Added
+
+    /// Compares what stands at one key.
+    ///
+    /// # Returns
+    /// The bucket there, if there is one to go into, and whether to go on at all.
+    fn compare(
+        &self,
+        both: &Both<'_>,
+        path: &[Vec<u8>],
+        each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
+    ) -> Result<(Option<Ino>, ControlFlow<()>)> {
+        const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
+        let (old, new, key) = (self.old, self.new, both.key);
+        let was = self.was.stands(key, both.old, self.raw)?;
+        let is = self.is.stands(key, both.new, self.raw)?;
+        let item = |kind, bucket| Pending {
+            kind,
+            path: Cow::Borrowed(path),
+            bucket,
+            old_len: None,
+            new_len: None,
+            note: Note::AsWritten,
+            leftover: matches!(was, Stands::Nothing)
+                && matches!(kind, Kind::Added | Kind::Moved)
+                && is_leftover(key),
+            from: None,
+            rounded: None,
+            sequence: None,
+        };
+        let bucket = |pending| Change {
+            pending,
+            old: None,
+            new: None,
+        };
+        if let (Stands::Bucket(a), Stands::Bucket(b)) = (&was, &is)
+            && a == b
+        {
+            let sequences = [sequence(old, *a)?, sequence(new, *b)?];
+            let told = match different(sequences) {
+                Some(sequence) => each(bucket(Pending {
+                    sequence: Some(sequence),
+                    ..item(Kind::Changed, true)
+                })),
+                None => GO_ON,
             };
-            let pending = Pending {
-                old_len,
-                new_len: Some(stored.bytes.len() as u64),
-                note: stored.note,
-                rounded: old_value.and_then(|old| rounded(old, &stored.bytes)),
-                ..item(kind, false)
-            };
-            each(Change {
-                pending,
-                old: old_value,
-                new: Some(&stored.bytes),
-            });
-            return Ok(None);
+            return Ok((Some(*b), told));
         }
-        (Stands::Value(_), _) => return Ok(None),
-        (_, Some(_)) => {
-            let pending = Pending {
-                old_len,
-                ..item(Kind::Deleted, false)
-            };
-            each(Change {
-                pending,
-                old: old_value,
-                new: None,
-            });
+        let old_value = match &was {
+            Stands::Bucket(ino) if !new.is_linked(*ino) => {
+                if each(bucket(item(Kind::Deleted, true))).is_break() {
+                    return Ok((None, ControlFlow::Break(())));
+                }
+                None
+            }
+            // A bucket that was moved is told where it is now.
+            Stands::Bucket(_) | Stands::Nothing => None,
+            Stands::Value(stored) => Some(&*stored.bytes),
+        };
+        let old_len = old_value.map(|v| v.len() as u64);
+        let told = match (&is, old_value) {
+            (Stands::Value(stored), old_value) if old_value != Some(&*stored.bytes) => {
+                let kind = if old_value.is_some() {
+                    Kind::Changed
+                } else {
+                    Kind::Added
+                };
+                let pending = Pending {
+                    old_len,
+                    new_len: Some(stored.bytes.len() as u64),
+                    note: stored.note,
+                    rounded: old_value.and_then(|old| rounded(old, &stored.bytes)),
+                    ..item(kind, false)
+                };
+                each(Change {
+                    pending,
+                    old: old_value,
+                    new: Some(&stored.bytes),
+                })
+            }
+            (Stands::Value(_), _) | (_, None) => GO_ON,
+            (_, Some(_)) => {
+                let pending = Pending {
+                    old_len,
+                    ..item(Kind::Deleted, false)
+                };
+                each(Change {
+                    pending,
+                    old: old_value,
+                    new: None,
+                })
+            }
+        };
+        let Stands::Bucket(ino) = is else {
+            return Ok((None, told));
+        };
+        if told.is_break() {
+            return Ok((None, told));
         }
-        (_, None) => {}
+        let comes = if old.kind(ino)?.is_some() && old.is_linked(ino) {
+            let from = old.path(ino).unwrap_or_default();
+            let from = Some(from.into_iter().map(|key| key.into_owned()).collect());
+            Pending {
+                from,
+                sequence: different([sequence(old, ino)?, sequence(new, ino)?]),
+                ..item(Kind::Moved, true)
+            }
+        } else {
+            Pending {
+                sequence: different([0, sequence(new, ino)?]),
+                ..item(Kind::Added, true)
+            }
+        };
+        Ok((Some(ino), each(bucket(comes))))
     }
-    let Stands::Bucket(ino) = is else {
-        return Ok(None);
-    };
-    if old.kind(ino)?.is_some() && old.is_linked(ino) {
-        let from = old.path(ino).unwrap_or_default();
-        let from = Some(from.into_iter().map(|key| key.into_owned()).collect());
-        each(bucket(Pending {
-            from,
-            sequence: different([sequence(old, ino)?, sequence(new, ino)?]),
-            ..item(Kind::Moved, true)
-        }));
-    } else {
-        each(bucket(Pending {
-            sequence: different([0, sequence(new, ino)?]),
-            ..item(Kind::Added, true)
-        }));
-    }
-    Ok(Some(ino))
 }
 
 /// A number of the JSON value `old` that is rounded in `new`.

@@ -10,6 +10,7 @@ use super::change;
 use super::control::{ChangesError, EachChange, Respond};
 use super::mountinfo;
 use super::watch::Event;
+use crate::overlay::Which;
 use crate::vfs::Vfs;
 
 /// Answers for one mount.
@@ -39,7 +40,7 @@ impl Respond for Answers {
         let info = self.vfs.info().map_err(|e| e.to_string())?;
         let mut changes = Vec::new();
         self.vfs
-            .pending(&mut |change| {
+            .pending(Which::All, &mut |change| {
                 if changes.len() < most {
                     changes.push(change::to_json(&change.pending));
                 }

@@ -20,6 +20,7 @@ use super::survey::Survey;
 use crate::bolt::{
     CommitError, CommitOptions, Committed, DbFile, Disk, Error, Meta, check, trailer, writer,
 };
+use crate::overlay::Which;
 
 /// Smallest file that bbolt opens, in bytes.
 const MIN_FILE: u64 = 4096;
@@ -284,7 +285,9 @@ impl Store {
     /// What is staged, as far as the report needs it.
     fn survey(&self) -> Result<Survey, Error> {
         let mut survey = Survey::default();
-        self.vfs.pending(&mut |change| survey.add(&change))?;
+        // A deletion is never remarkable.
+        self.vfs
+            .pending(Which::Stored, &mut |change| survey.add(&change))?;
         Ok(survey)
     }
 

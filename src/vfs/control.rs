@@ -3,7 +3,7 @@
 
 use super::{Attr, DirEntry, Error, Result, SetAttr, Vfs};
 use crate::bolt::check;
-use crate::overlay::{Attrs, Ino, Kind};
+use crate::overlay::{Attrs, Ino, Kind, Which};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -172,7 +172,7 @@ impl Vfs {
             }
             PENDING => {
                 let mut lines = String::new();
-                self.pending(&mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
+                self.pending(Which::All, &mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
                 lines.into_bytes()
             }
             _ => Vec::new(),

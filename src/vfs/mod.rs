@@ -28,13 +28,13 @@ pub use xattr::SetXattr;
 use crate::bolt::check::Counts;
 use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
-use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged};
+use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged, Which};
 use crate::view::name;
 use journaled::Journaled;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
-use std::ops::Bound;
+use std::ops::{Bound, ControlFlow};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
@@ -189,32 +189,40 @@ impl Vfs {
         write(disk, self.snapshot(), changes)
     }
 
-    /// Hands each change since the last commit to `each`.
+    /// Hands each change since the last commit, of those asked for, to `each`.
     ///
     /// # Errors
     /// Damage of the base where something is staged.
-    pub fn pending(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
+    pub fn pending(
+        &self,
+        which: Which,
+        each: &mut dyn FnMut(Change<'_>),
+    ) -> Result<(), bolt::Error> {
         let staged = self.staged.read();
-        self.differences(&self.committed.read(), &staged, each)
+        self.differences(&self.committed.read(), &staged, which, &mut |change| {
+            each(change);
+            ControlFlow::Continue(())
+        })
     }
 
     fn differences(
         &self,
         committed: &Staged,
         staged: &Staged,
-        each: &mut dyn FnMut(Change<'_>),
+        which: Which,
+        each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
     ) -> Result<(), bolt::Error> {
         let losses = self.snapshot().map().losses();
         let (old, new) = (self.merged(committed), self.merged(staged));
-        overlay::pending(old, new, self.options.raw, each)?;
+        overlay::pending(old, new, self.options.raw, which, each)?;
         match self.snapshot().map().has_lost_since(losses) {
             true => Err(bolt::Error::lost()),
             false => Ok(()),
         }
     }
 
-    /// As [`pending`](Self::pending), for an `each` that may take its time: edits do not wait for
-    /// it, and it is told what was pending at the moment of the call.
+    /// As [`pending`](Self::pending) with all changes, for an `each` that may take its time: edits
+    /// do not wait for it, and it is told what was pending at the moment of the call.
     ///
     /// # Errors
     /// As there.
@@ -223,7 +231,10 @@ impl Vfs {
             let staged = self.staged.read();
             (staged.clone(), self.committed.read().clone())
         };
-        self.differences(&committed, &staged, each)
+        self.differences(&committed, &staged, Which::All, &mut |change| {
+            each(change);
+            ControlFlow::Continue(())
+        })
     }
 
     /// Number of changes since the last commit.
@@ -232,7 +243,7 @@ impl Vfs {
     /// Damage of the base where something is staged.
     pub fn pending_count(&self) -> Result<u64, bolt::Error> {
         let mut count = 0;
-        self.pending(&mut |_| count += 1)?;
+        self.pending(Which::All, &mut |_| count += 1)?;
         Ok(count)
     }
 
@@ -247,7 +258,10 @@ impl Vfs {
         // No edit comes between the look and the journal's end.
         let staged = self.staged.upgradable_read();
         let mut none = true;
-        self.differences(&self.committed.read(), &staged, &mut |_| none = false)?;
+        self.differences(&self.committed.read(), &staged, Which::All, &mut |_| {
+            none = false;
+            ControlFlow::Break(())
+        })?;
         if none {
             self.end_journal(None, &staged);
         }

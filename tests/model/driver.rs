@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use boltfs::overlay::{Ino, Kind};
+use boltfs::overlay::{Ino, Kind, Which};
 use boltfs::vfs::{Error, RenameMode};
 use boltfs::view::name;
 
@@ -540,7 +540,7 @@ impl Driver {
         }
         if !self.ever_committed {
             let mut told = Vec::new();
-            let pending = self.fs.vfs.pending(&mut |change| {
+            let pending = self.fs.vfs.pending(Which::All, &mut |change| {
                 let p = change.pending;
                 told.push(Told {
                     kind: p.kind,
@@ -594,7 +594,7 @@ impl Driver {
             let mut told = Vec::new();
             let pending = fs
                 .vfs
-                .pending(&mut |change| told.push(change.pending.to_string()));
+                .pending(Which::All, &mut |change| told.push(change.pending.to_string()));
             pending.unwrap();
             told
         };

@@ -1,6 +1,7 @@
 //! A damaged database: what can be read is shown and can be edited, the rest is an error, never a lie.
 
 use boltfs::bolt::Damage;
+use boltfs::overlay::Which;
 use boltfs::vfs::Error;
 use boltfs::view::name;
 
@@ -179,7 +180,7 @@ fn every_damaged_fixture_can_be_walked_and_cleared() {
         }
         let fs = Fs::of_fixture(fixture.name());
         clear(&fs, "", 0);
-        let _ = fs.vfs.pending(&mut |_| ());
+        let _ = fs.vfs.pending(Which::All, &mut |_| ());
         let _ = fs.list(fs.at("").unwrap(), 3);
     }
 }
