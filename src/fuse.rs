@@ -13,10 +13,10 @@ pub use prefetch::Prefetch;
 use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetXattr, Vfs};
 use convert::{errno, file_attr, file_type, ino, set_time, ttl};
 use fuser::{
-    BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, Version, WriteFlags,
+    AccessFlags, BsdFileFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, Notifier, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, Version, WriteFlags,
 };
 use prefetch::Touch;
 use std::ffi::OsStr;
@@ -446,6 +446,16 @@ impl Filesystem for Fuse {
             s.name_max,
             s.block_size,
         );
+    }
+
+    /// Asked only where root alone is let in, and the kernel does not look at permissions itself.
+    /// Root may do all but execute what nobody may.
+    fn access(&self, _req: &Request, node: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let may = match mask.contains(AccessFlags::X_OK) {
+            true => self.0.verify_executable(ino(node)),
+            false => Ok(()),
+        };
+        self.empty(node, may, reply);
     }
 
     /// Never answered ENOSYS: that the kernel asks for `security.capability` ahead of the first

@@ -14,6 +14,7 @@ pub(super) fn errno(e: Error) -> Errno {
         Error::NotDirectory => Errno::ENOTDIR,
         Error::IsDirectory => Errno::EISDIR,
         Error::NotEmpty => Errno::ENOTEMPTY,
+        Error::NotExecutable => Errno::EACCES,
         Error::NotPermitted => Errno::EPERM,
         Error::ReadOnly | Error::Sealed => Errno::EROFS,
         Error::NameTooLong => Errno::ENAMETOOLONG,

@@ -129,6 +129,8 @@ impl Options {
             (b"allow_root", None) => self.allow = Allow::Root,
             (b"raw", None) => self.raw = true,
             (b"noraw", None) => self.raw = false,
+            (b"noprefetch", None) => self.no_prefetch = true,
+            (b"prefetch", None) => self.no_prefetch = false,
             (b"meta", Some(b"0")) => self.meta = Some(0),
             (b"meta", Some(b"1")) => self.meta = Some(1),
             (b"meta", _) => return Err(wrong("give the meta page: meta=0 or meta=1")),
@@ -194,7 +196,7 @@ fn split(list: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Options that mean something to mount(8), systemd or the kernel, and nothing to us. Whatever
-/// they say, our mounts are `nosuid`, `nodev` and `default_permissions`.
+/// they say, our mounts are `nosuid` and `nodev`, and permissions hold for whoever is let in.
 fn is_for_mount(name: &[u8]) -> bool {
     matches!(
         name,

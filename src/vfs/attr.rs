@@ -71,6 +71,19 @@ impl Vfs {
         self.steady(|| self.steady_attr(ino))
     }
 
+    /// Verifies that somebody may execute the file `ino`: what forbids it to root as well. In a
+    /// directory everybody may search, as far as root is concerned.
+    ///
+    /// # Errors
+    /// [`Error::NotExecutable`], and those of [`getattr`](Self::getattr).
+    pub fn verify_executable(&self, ino: Ino) -> Result<()> {
+        let attr = self.getattr(ino)?;
+        match attr.kind == Kind::Directory || attr.attrs.mode & 0o111 != 0 {
+            true => Ok(()),
+            false => Err(Error::NotExecutable),
+        }
+    }
+
     fn steady_attr(&self, ino: Ino) -> Result<Attr> {
         let staged = self.read_staged();
         if ino == Ino::ROOT || ino == Ino::BASE_ROOT {

@@ -172,7 +172,9 @@ impl Vfs {
             }
             PENDING => {
                 let mut lines = String::new();
-                self.pending(Which::All, &mut |item| lines.push_str(&format!("{}\n", item.pending)))?;
+                self.pending(Which::All, &mut |item| {
+                    lines.push_str(&format!("{}\n", item.pending))
+                })?;
                 lines.into_bytes()
             }
             _ => Vec::new(),

@@ -19,6 +19,8 @@ pub enum Error {
     IsDirectory,
     /// The bucket is not empty.
     NotEmpty,
+    /// Its permissions let nobody execute it.
+    NotExecutable,
     /// The format has no place for it: a key in the root, a link, a device.
     NotPermitted,
     /// The mount, or this part of it, is read-only.
@@ -58,6 +60,7 @@ impl std::fmt::Display for Error {
             Error::NotDirectory => "a key, not a bucket",
             Error::IsDirectory => "a bucket, not a key",
             Error::NotEmpty => "the bucket is not empty",
+            Error::NotExecutable => "nobody may execute it",
             Error::NotPermitted => "not possible in a bbolt database",
             Error::ReadOnly => "read-only",
             Error::NameTooLong => "the name is too long",

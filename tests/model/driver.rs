@@ -592,9 +592,9 @@ impl Driver {
         let mut recovered = self.fs.recover();
         let told = |fs: &Fs| {
             let mut told = Vec::new();
-            let pending = fs
-                .vfs
-                .pending(Which::All, &mut |change| told.push(change.pending.to_string()));
+            let pending = fs.vfs.pending(Which::All, &mut |change| {
+                told.push(change.pending.to_string())
+            });
             pending.unwrap();
             told
         };
