@@ -11,12 +11,15 @@
 //! | request | answer |
 //! | --- | --- |
 //! | `{"request": "wait", "discard": false}` | `{"serving": {...}}`, and at the end `{"report": {...}}` |
+//! | `{"request": "turn"}` | `{"turn": true}`, when nobody else is about to unmount; or the report, if somebody did |
 //! | `{"request": "unmounted"}` | none |
 //! | `{"request": "status", "most": 20}` | `{"status": {"info": {...}, "changes": [...]}}` |
 //! | `{"request": "changes"}` | `{"change": {...}, "old": {...}, "new": {...}}` for each, `{"end": {...}}` |
 //!
 //! and `{"error": "..."}`. Behind the line of a change come the bytes of those of its values that have
 //! a `"sent"`, their number.
+
+mod waiting;
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
@@ -27,7 +30,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::change::line;
@@ -35,6 +37,7 @@ use super::commit::Report;
 use super::mountinfo::{Device, Mount};
 use super::side::Side;
 use super::terminal::visible;
+use waiting::{Turn, Waiter, Waiting};
 
 /// The longest request taken.
 const LONGEST_REQUEST: u64 = 64 * 1024;
@@ -57,8 +60,10 @@ fn peer_user(stream: &UnixStream) -> io::Result<u32> {
     Ok(getsockopt(stream, PeerCredentials)?.uid())
 }
 
-fn send(stream: &mut UnixStream, message: &Value) -> io::Result<()> {
-    stream.write_all(format!("{message}\n").as_bytes())
+/// Sends these messages, or none of them.
+fn send(stream: &mut UnixStream, messages: &[&Value]) -> io::Result<()> {
+    let lines: String = messages.iter().map(|m| format!("{m}\n")).collect();
+    stream.write_all(lines.as_bytes())
 }
 
 /// What the session does on request.
@@ -98,14 +103,9 @@ pub enum ChangesError {
     Io(io::Error),
 }
 
-struct Waiter {
-    number: u64,
-    stream: UnixStream,
-    discard: bool,
-}
-
 struct Shared {
-    waiters: Mutex<Vec<Waiter>>,
+    waiting: Waiting,
+    turn: Turn,
     respond: Box<dyn Respond>,
 }
 
@@ -124,7 +124,8 @@ impl Server {
     pub fn start(device: Device, respond: Box<dyn Respond>) -> io::Result<Server> {
         let listener = Arc::new(bind(device)?);
         let shared = Arc::new(Shared {
-            waiters: Mutex::default(),
+            waiting: Waiting::default(),
+            turn: Turn::default(),
             respond,
         });
         let acceptor = {
@@ -145,7 +146,7 @@ impl Server {
         // Connections already made are still accepted; a later one is refused at once.
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Read);
         let _ = self.acceptor.join();
-        let waiting = std::mem::take(&mut *self.shared.waiters.lock());
+        let waiting = self.shared.waiting.take();
         let shared = Arc::clone(&self.shared);
         Waiters { waiting, shared }
     }
@@ -175,10 +176,8 @@ fn accept_each(listener: &UnixListener, shared: &Arc<Shared>) {
                     if let Err(e) = converse(&stream, number, &shared) {
                         log::debug!("control connection {number}: {e}");
                     }
-                    shared
-                        .waiters
-                        .lock()
-                        .retain(|waiter| waiter.number != number);
+                    shared.waiting.remove(number);
+                    shared.turn.leave(number);
                 };
                 if let Err(e) = thread::Builder::new()
                     .name("control".to_owned())
@@ -219,14 +218,12 @@ fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()>
                     stream: stream.try_clone()?,
                     discard: request["discard"].as_bool().unwrap_or(false),
                 };
-                // Registered before the answer: whoever has it may unmount at once.
-                let mut waiters = shared.waiters.lock();
-                waiters.retain(|waiter| waiter.number != number);
-                waiters.push(waiter);
-                send(
-                    &mut answers,
-                    &json!({ "serving": shared.respond.serving() }),
-                )?;
+                let serving = json!({ "serving": shared.respond.serving() });
+                shared.waiting.add(waiter, &serving)?;
+            }
+            Some("turn") => {
+                shared.turn.take(number);
+                send(&mut answers, &[&json!({ "turn": true })])?;
             }
             Some("unmounted") => shared.respond.unmounted(),
             Some("status") => {
@@ -236,7 +233,7 @@ fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()>
                     Ok(status) => json!({ "status": status }),
                     Err(why) => json!({ "error": why }),
                 };
-                send(&mut answers, &answer)?;
+                send(&mut answers, &[&answer])?;
             }
             Some("changes") => {
                 // A reader may look at what it has got for as long as it likes: nothing waits for it.
@@ -244,7 +241,7 @@ fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()>
                 send_changes(&mut answers, shared)?;
                 stream.set_write_timeout(Some(SEND_TIMEOUT))?;
             }
-            _ => send(&mut answers, &json!({ "error": "no such request" }))?,
+            _ => send(&mut answers, &[&json!({ "error": "no such request" })])?,
         }
     }
 }
@@ -294,9 +291,9 @@ impl Waiters {
         });
         let mut heard = false;
         // Some were late to ask, and decide nothing any more; they are told all the same.
-        let late = std::mem::take(&mut *self.shared.waiters.lock());
+        let late = self.shared.waiting.end(&message);
         for mut waiter in self.waiting.into_iter().chain(late) {
-            heard |= send(&mut waiter.stream, &message).is_ok();
+            heard |= send(&mut waiter.stream, &[&message]).is_ok();
         }
         heard
     }
@@ -357,7 +354,7 @@ impl Client {
     pub fn wait(&mut self, discard: bool, patience: Option<Duration>) -> io::Result<()> {
         send(
             &mut self.requests,
-            &json!({ "request": "wait", "discard": discard }),
+            &[&json!({ "request": "wait", "discard": discard })],
         )?;
         self.requests.set_read_timeout(patience)?;
         let answer = self.answer()?;
@@ -368,10 +365,26 @@ impl Client {
         }
     }
 
+    /// Waits until nobody else is about to unmount. If somebody did meanwhile, the report is returned.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn turn(&mut self, patience: Option<Duration>) -> io::Result<Option<Report>> {
+        // Where it cannot be sent the process has ended, and told us the report before.
+        let _ = send(&mut self.requests, &[&json!({ "request": "turn" })]);
+        self.requests.set_read_timeout(patience)?;
+        let answer = self.answer()?;
+        self.requests.set_read_timeout(None)?;
+        match answer["turn"].as_bool() {
+            Some(_) => Ok(None),
+            None => report(&answer).map(Some),
+        }
+    }
+
     /// Says that the mount was taken out of the directory tree.
     pub fn unmounted(&mut self) {
         // Only a hint: a process that has ended already does not read it.
-        let _ = send(&mut self.requests, &json!({ "request": "unmounted" }));
+        let _ = send(&mut self.requests, &[&json!({ "request": "unmounted" })]);
     }
 
     /// The report, as soon as there is one.
@@ -379,15 +392,12 @@ impl Client {
     /// # Errors
     /// When the process ended without one.
     pub fn report(&mut self) -> io::Result<Report> {
-        let answer = self.answer()?;
-        let report = &answer["report"];
-        match (report["failed"].as_bool(), report["message"].as_str()) {
-            (Some(failed), Some(message)) => Ok(Report {
-                failed,
-                message: visible(message).into_owned(),
-            }),
-            _ => Err(unexpected(&answer)),
+        let mut answer = self.answer()?;
+        // It was still in the way when somebody else had unmounted.
+        if answer.get("turn").is_some() {
+            answer = self.answer()?;
         }
+        report(&answer)
     }
 
     /// What is mounted and what is pending, of that the first `most` changes.
@@ -397,7 +407,7 @@ impl Client {
     pub fn status(&mut self, most: usize) -> io::Result<Value> {
         send(
             &mut self.requests,
-            &json!({ "request": "status", "most": most }),
+            &[&json!({ "request": "status", "most": most })],
         )?;
         let mut answer = self.answer()?;
         match answer.get_mut("status") {
@@ -415,7 +425,7 @@ impl Client {
     /// When the conversation broke off, or the process cannot tell all of them; and those of
     /// `each`.
     pub fn changes(&mut self, each: &mut EachTold<'_>) -> io::Result<Value> {
-        send(&mut self.requests, &json!({ "request": "changes" }))?;
+        send(&mut self.requests, &[&json!({ "request": "changes" })])?;
         loop {
             let mut answer = self.answer()?;
             if let Some(end) = answer.get_mut("end") {
@@ -437,6 +447,17 @@ impl Client {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&line)?)
+    }
+}
+
+fn report(answer: &Value) -> io::Result<Report> {
+    let report = &answer["report"];
+    match (report["failed"].as_bool(), report["message"].as_str()) {
+        (Some(failed), Some(message)) => Ok(Report {
+            failed,
+            message: visible(message).into_owned(),
+        }),
+        _ => Err(unexpected(answer)),
     }
 }
 

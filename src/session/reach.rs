@@ -84,6 +84,19 @@ pub fn dead(mount: &Mount) -> (String, String) {
     (what, next)
 }
 
+/// What to say to who comes when somebody else has just unmounted, and the report is given.
+pub fn ended(mount: &Mount) -> Option<Failure> {
+    let is_it = |other: &Mount| (other.id, other.device) == (mount.id, mount.device);
+    let gone = mountinfo::table().is_ok_and(|table| !table.iter().any(is_it));
+    gone.then(|| {
+        let what = format!(
+            "nothing is mounted on {} any more: somebody else has just unmounted it",
+            mount.point.display()
+        );
+        Failure::new(what, "What became of the edits was told there.")
+    })
+}
+
 /// Says that the process has died, and what to do then.
 pub fn say_dead(mount: &Mount) -> Failure {
     let (what, next) = dead(mount);
@@ -113,10 +126,10 @@ pub fn connect(
     }
     Client::connect(mount).map_err(|e| match e {
         Unreachable::Nobody if is_dead(&mount.point) => if_dead(mount),
-        Unreachable::Nobody => Failure::new(
-            format!("the process that serves {point} does not answer"),
-            otherwise(),
-        ),
+        Unreachable::Nobody => ended(mount).unwrap_or_else(|| {
+            let what = format!("the process that serves {point} does not answer");
+            Failure::new(what, otherwise())
+        }),
         Unreachable::Impostor { user } => Failure::new(
             format!("a process of user {user} answers for {point}, which is not that user's"),
             format!("Not believed. {}", otherwise()),

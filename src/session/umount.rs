@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use super::commit::Report;
@@ -26,6 +27,11 @@ pub struct Unmount {
 
 /// How long a process that serves a mount may take to answer before force is used.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a mount may be found busy without a user before that is believed, and how long to wait
+/// each time.
+const PASSERS_BY: u32 = 10;
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// Unmounts what is mounted at `given` and returns the report of the process that served it.
 ///
@@ -51,10 +57,18 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
         Err(e) if how.force && e.kind() == io::ErrorKind::WouldBlock => {
             return Err(cut_off(&mount));
         }
-        other => other.map_err(|e| broke_off(&mount, &e))?,
+        Err(e) => return Err(reach::ended(&mount).unwrap_or_else(|| broke_off(&mount, &e))),
+        Ok(()) => {}
+    }
+    match client.turn(patience) {
+        // Whoever has the turn does not come to an end either.
+        Err(e) if how.force && e.kind() == io::ErrorKind::WouldBlock => {}
+        Err(e) => return Err(broke_off(&mount, &e)),
+        Ok(Some(report)) => return Ok(report),
+        Ok(None) => {}
     }
     refuse_if_elsewhere(&mount)?;
-    match mount::unmount(&mount.point, Manner::Plain) {
+    match unmount_plainly(&mount) {
         // Not mounted: somebody was quicker, and the report is under way.
         Ok(()) | Err(Refused::NotMounted) => {}
         Err(Refused::Busy) if how.lazy && !how.discard => return detach(&mount),
@@ -68,6 +82,18 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
     }
     client.unmounted();
     client.report().map_err(|e| broke_off(&mount, &e))
+}
+
+/// Unmounts if nothing uses it. Who only looks at the mount point, as `ls` of the directory around
+/// it does, uses it for a moment too, and is gone by the time that users are looked for.
+fn unmount_plainly(mount: &Mount) -> Result<(), Refused> {
+    for _ in 0..PASSERS_BY {
+        match mount::unmount(&mount.point, Manner::Plain) {
+            Err(Refused::Busy) if process::users(mount).is_empty() => thread::sleep(A_MOMENT),
+            other => return other,
+        }
+    }
+    mount::unmount(&mount.point, Manner::Plain)
 }
 
 /// The same file system mounted at two places (mount --bind) ends only with the last of them.

@@ -90,7 +90,7 @@ fn who_goes_away_no_longer_decides() {
     client.wait(true, None).unwrap();
     drop(client);
     let gone = Instant::now() + Duration::from_secs(10);
-    while !server.shared.waiters.lock().is_empty() {
+    while !server.shared.waiting.is_empty() {
         assert!(
             Instant::now() < gone,
             "still waiting for a closed connection"
@@ -105,7 +105,7 @@ fn nonsense_is_answered_with_an_error_and_an_end_without_report_is_one() {
     let mount = mount(3);
     let (server, _) = start(&mount);
     let mut client = Client::connect(&mount).unwrap();
-    send(&mut client.requests, &json!({ "request": "dance" })).unwrap();
+    send(&mut client.requests, &[&json!({ "request": "dance" })]).unwrap();
     assert_eq!(
         client.answer().unwrap(),
         json!({ "error": "no such request" })
@@ -156,4 +156,53 @@ fn a_server_of_another_user_is_not_believed() {
         me => assert!(matches!(result, Err(Unreachable::Impostor { user }) if user == me)),
     }
     server.end();
+}
+
+/// Each has the turn alone, and the next one has it when the one before is done; or hears the report, if that did it.
+#[test]
+fn those_who_unmount_take_turns() {
+    let mount = mount(6);
+    let (server, _) = start(&mount);
+    let connect = || {
+        let mut client = Client::connect(&mount).unwrap();
+        client.wait(false, None).unwrap();
+        client
+    };
+    let soon = Some(Duration::from_millis(100));
+    let mut first = connect();
+    assert_eq!(first.turn(None).unwrap(), None);
+    let mut second = connect();
+    let waiting = second.turn(soon).unwrap_err();
+    assert_eq!(waiting.kind(), io::ErrorKind::WouldBlock);
+    second.requests.set_read_timeout(None).unwrap();
+    drop(first);
+    // The answer to the request that was given up comes now.
+    assert_eq!(second.answer().unwrap(), json!({ "turn": true }));
+    let mut third = connect();
+    let shared = Arc::clone(&server.shared);
+    let done = Report {
+        failed: false,
+        message: "done".to_owned(),
+    };
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| third.turn(None).unwrap());
+        thread::sleep(Duration::from_millis(50));
+        assert!(server.end().tell(&done));
+        assert_eq!(waiting.join().unwrap(), Some(done.clone()));
+    });
+    assert_eq!(second.report().unwrap(), done);
+    // One that asks after the report hears it at once.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let late = Waiter {
+        number: 99,
+        stream: theirs,
+        discard: true,
+    };
+    shared.waiting.add(late, &json!({ "serving": {} })).unwrap();
+    let mut late = Client {
+        requests: ours.try_clone().unwrap(),
+        answers: BufReader::new(ours),
+    };
+    assert_eq!(late.answer().unwrap(), json!({ "serving": {} }));
+    assert_eq!(late.report().unwrap(), done);
 }
