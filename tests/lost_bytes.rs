@@ -360,6 +360,22 @@ fn a_mount_outlives_the_truncation_of_its_database() {
             failed > 0 || part > 90,
             "the kernel may know the rest of the last bucket"
         );
+        // So do the tree as it was, and whatever asks for what is pending.
+        let (right, failed) = read_through(&mount.join(".boltfs/base"), &tree);
+        assert!(right + failed == 6000 && failed > 0, "{right} {failed}");
+        for command in ["diff", "status"] {
+            let output = boltfs().arg(command).arg(mount.path()).run();
+            assert!(matches!(output.code(), Some(0..=2)), "{output}");
+        }
+        for read in ["pending", "info", "control"] {
+            match fs::read(mount.join(".boltfs").join(read)) {
+                Ok(_) => {}
+                Err(e) => assert_eq!(e.raw_os_error(), Some(libc::EIO), "{read}: {e}"),
+            }
+        }
+        let commit = fs::write(mount.join(".boltfs/control"), "commit");
+        assert_eq!(commit.unwrap_err().raw_os_error(), Some(libc::EIO));
+        assert_eq!(mount.processes().len(), 1, "it is served all the while");
         let output = mount.umount_with(&[]).expect_failure();
         assert_eq!(output.code(), Some(1), "{output}");
         assert!(output.stderr.contains("NOT COMMITTED"), "{output}");
@@ -426,7 +442,16 @@ fn a_commit_is_refused_after_a_foreign_write() {
     let file = dir.join("db");
     large(&file, 1, 100);
     type Foreign = fn(&Path);
-    let foreign: [(&str, Foreign, &str); 4] = [
+    let foreign: [(&str, Foreign, &str); 5] = [
+        (
+            // Cannot be told from a write to the middle.
+            "touched",
+            |file| {
+                let other = File::options().write(true).open(file).unwrap();
+                other.set_modified(std::time::SystemTime::now()).unwrap();
+            },
+            "or its time was",
+        ),
         (
             "one byte",
             |file| {

@@ -53,8 +53,7 @@ pub fn look_at_once(store: &Store) {
         );
     }
     if bytes_to_read(base) <= AT_ONCE {
-        let report = check(base, check::Options::default(), &mut |_| ());
-        tell(&vfs, store.path(), &report);
+        store.check();
     }
 }
 
@@ -128,7 +127,7 @@ pub fn look_in_background(store: &Arc<Store>) -> Option<Looking> {
         return None; // somebody has written to it: the commit tells
     }
     let end = Arc::new(AtomicBool::new(false));
-    let (path, ended) = (store.path().to_owned(), Arc::clone(&end));
+    let (store, ended) = (Arc::clone(store), Arc::clone(&end));
     let work = move || {
         let mut pace = Pace::start(&ended);
         let options = check::Options {
@@ -138,7 +137,7 @@ pub fn look_in_background(store: &Arc<Store>) -> Option<Looking> {
         let report = check(&snapshot, options, &mut |_| pace.keep());
         // Where it was cut meanwhile, whoever comes upon that tells.
         if !ended.load(Ordering::Relaxed) && snapshot.map().cut().is_none() {
-            tell(&vfs, &path, &report);
+            tell(&store.vfs, store.path(), store.proof.get_or_init(|| report));
         }
     };
     let started = thread::Builder::new().name("check".to_owned()).spawn(work);

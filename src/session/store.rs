@@ -28,6 +28,8 @@ pub struct Store {
     pub(super) goal: Goal,
     pub(super) vfs: Arc<Vfs>,
     pub(super) written: Mutex<Written>,
+    /// What a check of the mounted state has found, once there was one.
+    pub(super) proof: OnceLock<check::Report>,
     /// Whether the hash at the end matches, once somebody asked; `None`: there is none.
     trailer: OnceLock<Option<bool>>,
 }
@@ -107,6 +109,7 @@ impl Store {
                 backed_up: false,
                 unknown: None,
             }),
+            proof: OnceLock::new(),
             trailer: OnceLock::new(),
         };
         if !request.read_only {

@@ -243,22 +243,26 @@ impl Store {
         })
     }
 
-    /// Hands `commit` what is known about the free pages of the database.
+    /// Hands `commit` what is known about the pages of the database.
     fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
+        // A small commit to a huge file is not to wait; pages are appended then. But where damage is
+        // known, what it leaves to be salvaged must not be listed as free.
+        let is_wanted = check::is_quick(self.vfs.snapshot()) || !self.vfs.damage().is_empty();
+        let proof = match self.proof.get() {
+            None if is_wanted => Some(self.check()),
+            known => known,
+        };
+        commit(&proof.map_or_else(CommitOptions::default, CommitOptions::proven_by))
+    }
+
+    /// What is to be known about the mounted state, and tells the damage that is among it.
+    pub(super) fn check(&self) -> &check::Report {
         let base = self.vfs.snapshot();
-        // A small commit to a huge file is not to wait; pages are appended then.
-        let proof =
-            check::is_quick(base).then(|| check::check(base, Default::default(), &mut |_| ()));
-        if let Some(proof) = &proof {
-            damage::tell(&self.vfs, self.path(), proof);
-        }
-        commit(&CommitOptions {
-            free: proof.as_ref().and_then(|proof| proof.free.as_ref()),
-            avoid: proof.as_ref().map(|proof| &proof.dangling),
-            damaged: proof.as_ref().is_some_and(|proof| proof.free.is_none()),
-            abandon_freelist: proof.as_ref().is_some_and(|proof| !proof.freelist_ok),
-            ..Default::default()
-        })
+        let proof = self
+            .proof
+            .get_or_init(|| check::check(base, check::Options::default(), &mut |_| ()));
+        damage::tell(&self.vfs, self.path(), proof);
+        proof
     }
 
     /// Puts the database with the edits into a new file, as they could not be put where they
@@ -292,6 +296,11 @@ impl Store {
     }
 
     /// The file is where it was, and nobody but us has written to it.
+    ///
+    /// The file's time decides. A program that follows bbolt's order changes a meta as well, which
+    /// the writer sees; one that writes into the middle of the file does not, and nothing but the time
+    /// tells. So `touch` keeps a commit from being made, too: it cannot be told from that. It costs
+    /// no edit, as the journal fits a database whose metas are the same.
     fn verify_undisturbed(&self, written: &Written) -> Result<()> {
         let file = written.file_or(&self.base);
         let gone = |e: io::Error| {
@@ -311,10 +320,22 @@ impl Store {
         let cut = cut.unwrap_or(is.len);
         let what = match cut.min(is.len) {
             len if len < was.len => format!("it had {} bytes and was cut to {len}", was.len),
-            _ if is != was => "it was changed after the last time that we wrote or read".to_owned(),
+            _ if is != was => {
+                "it was changed after the last time that we wrote or read, or its time was"
+                    .to_owned()
+            }
             _ => return Ok(()),
         };
         Err(self.not_committed(&CommitError::Changed { what }))
+    }
+
+    /// The bucket that page `pgid` is damaged in, for the start of a message.
+    fn place_of(&self, pgid: u64) -> String {
+        let mut found = self.check().findings.iter();
+        match found.find(|found| found.pgid == Some(pgid)) {
+            Some(found) => format!("{}: ", found.place),
+            None => String::new(),
+        }
     }
 
     fn not_committed(&self, e: &CommitError) -> Failure {
@@ -322,11 +343,14 @@ impl Store {
         let target = self.target().display();
         match e {
             CommitError::NotCommitted(why) => {
-                let next = match why {
-                    Error::Io { source, .. } => room_for(source).unwrap_or_default(),
-                    _ => "",
+                let (place, next) = match why {
+                    Error::Io { source, .. } => {
+                        (String::new(), room_for(source).unwrap_or_default())
+                    }
+                    Error::Page { pgid, .. } => (self.place_of(*pgid), AVOID_DAMAGE),
+                    _ => (String::new(), ""),
                 };
-                Failure::new(format!("{why}. {shown} is as it was"), next)
+                Failure::new(format!("{place}{why}. {shown} is as it was"), next)
             }
             CommitError::Changed { what } => Failure::new(
                 format!(
@@ -353,6 +377,13 @@ impl Store {
         }
     }
 }
+
+/// What to do where an edit cannot be written beside damage. `cp -r BUCKET` would copy nothing of one
+/// that cannot be listed in full.
+const AVOID_DAMAGE: &str = "That bucket is damaged, and it or one in it was edited: copy what it \
+                            shows to a new bucket (cp -r BUCKET/* NEW/) and remove it (rm -r, then \
+                            rmdir), or take back what was edited in it (see .boltfs/base), and \
+                            commit again.";
 
 fn replaced(path: &Path) -> Failure {
     let shown = path.display();

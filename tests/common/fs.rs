@@ -384,13 +384,17 @@ impl Fs {
     /// Commits.
     pub fn try_commit(&mut self) -> std::result::Result<(), CommitError> {
         let (report, _) = commits::findings(self.vfs.snapshot());
-        let options = CommitOptions {
-            free: report.free.as_ref(),
-            ..CommitOptions::default()
-        };
+        self.try_commit_with(&CommitOptions::proven_by(&report))
+    }
+
+    /// Commits, knowing this much about the database.
+    pub fn try_commit_with(
+        &mut self,
+        options: &CommitOptions<'_>,
+    ) -> std::result::Result<(), CommitError> {
         let prior = self.prior.as_ref();
         let done = self.vfs.commit(&self.disk, |disk, base, changes| {
-            commit(disk, base, prior, changes, &options)
+            commit(disk, base, prior, changes, options)
         });
         self.prior = Some(done?);
         Ok(())

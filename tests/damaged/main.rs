@@ -1,6 +1,7 @@
 //! Damaged databases in a real mount: what can be read is served, what cannot is an error and is told once, and edits
 //! beside it take nothing away.
 
+mod beside;
 #[path = "../common/mod.rs"]
 mod common;
 mod cut;

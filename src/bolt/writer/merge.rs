@@ -234,7 +234,9 @@ impl<'a> Frame<'a> {
                 }) => {
                     if *next < page.count() {
                         let element = page.leaf(*next)?;
-                        if *next > 0 && element.key <= *previous {
+                        // Behind the keys of the next page: no place for it, nor for what comes before.
+                        let displaced = bound.is_some_and(|bound| bound <= element.key);
+                        if displaced || *next > 0 && element.key <= *previous {
                             let damage = Damage::Unsorted { index: *next };
                             return Err(Error::page(page.pgid(), damage));
                         }

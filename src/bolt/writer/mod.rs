@@ -16,6 +16,7 @@ mod transaction;
 mod verify;
 mod witness;
 
+use super::check::Report;
 use super::error::Error;
 use super::meta::Meta;
 use super::pageset::PageSet;
@@ -43,6 +44,19 @@ pub struct CommitOptions<'o> {
     /// Called with the meta of the new state when all but the meta is durable, right before it is
     /// written. An error keeps it from being written.
     pub before_meta: Option<&'o BeforeMeta<'o>>,
+}
+
+impl<'o> CommitOptions<'o> {
+    /// What a check of the base has proved, or has shown to be uncertain.
+    pub fn proven_by(report: &'o Report) -> CommitOptions<'o> {
+        CommitOptions {
+            free: report.free.as_ref(),
+            avoid: Some(&report.dangling),
+            damaged: report.free.is_none(),
+            abandon_freelist: !report.freelist_ok,
+            before_meta: None,
+        }
+    }
 }
 
 /// What is to be done before a new state becomes visible.
