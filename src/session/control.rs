@@ -287,7 +287,11 @@ impl Waiters {
     /// Tells all of them what became of the edits. Returns whether anybody heard it.
     pub fn tell(self, report: &Report) -> bool {
         let message = json!({
-            "report": { "failed": report.failed, "message": report.message }
+            "report": {
+                "failed": report.failed,
+                "message": report.message,
+                "discarded": self.want_discard(),
+            }
         });
         let mut heard = false;
         // Some were late to ask, and decide nothing any more; they are told all the same.
@@ -323,6 +327,8 @@ impl From<io::Error> for Unreachable {
 pub struct Client {
     requests: UnixStream,
     answers: BufReader<UnixStream>,
+    /// It has asked for the edits to be dropped.
+    discard: bool,
 }
 
 impl Client {
@@ -343,6 +349,7 @@ impl Client {
         Ok(Client {
             requests: stream.try_clone()?,
             answers: BufReader::new(stream),
+            discard: false,
         })
     }
 
@@ -356,6 +363,7 @@ impl Client {
             &mut self.requests,
             &[&json!({ "request": "wait", "discard": discard })],
         )?;
+        self.discard = discard;
         self.requests.set_read_timeout(patience)?;
         let answer = self.answer()?;
         self.requests.set_read_timeout(None)?;
@@ -377,7 +385,7 @@ impl Client {
         self.requests.set_read_timeout(None)?;
         match answer["turn"].as_bool() {
             Some(_) => Ok(None),
-            None => report(&answer).map(Some),
+            None => self.understand(&answer).map(Some),
         }
     }
 
@@ -397,7 +405,30 @@ impl Client {
         if answer.get("turn").is_some() {
             answer = self.answer()?;
         }
-        report(&answer)
+        self.understand(&answer)
+    }
+
+    /// The report in an answer. A wish to discard that came too late is not fulfilled.
+    fn understand(&self, answer: &Value) -> io::Result<Report> {
+        let report = &answer["report"];
+        let (Some(failed), Some(message)) =
+            (report["failed"].as_bool(), report["message"].as_str())
+        else {
+            return Err(unexpected(answer));
+        };
+        let message = visible(message);
+        if self.discard && report["discarded"] == false {
+            return Ok(Report {
+                failed: true,
+                message: format!(
+                    "NOT DISCARDED, for somebody else had unmounted before: {message}"
+                ),
+            });
+        }
+        Ok(Report {
+            failed,
+            message: message.into_owned(),
+        })
     }
 
     /// What is mounted and what is pending, of that the first `most` changes.
@@ -447,17 +478,6 @@ impl Client {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(serde_json::from_str(&line)?)
-    }
-}
-
-fn report(answer: &Value) -> io::Result<Report> {
-    let report = &answer["report"];
-    match (report["failed"].as_bool(), report["message"].as_str()) {
-        (Some(failed), Some(message)) => Ok(Report {
-            failed,
-            message: visible(message).into_owned(),
-        }),
-        _ => Err(unexpected(answer)),
     }
 }
 

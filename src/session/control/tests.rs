@@ -202,7 +202,12 @@ fn those_who_unmount_take_turns() {
     let mut late = Client {
         requests: ours.try_clone().unwrap(),
         answers: BufReader::new(ours),
+        discard: true,
     };
     assert_eq!(late.answer().unwrap(), json!({ "serving": {} }));
-    assert_eq!(late.report().unwrap(), done);
+    let too_late = Report {
+        failed: true,
+        message: "NOT DISCARDED, for somebody else had unmounted before: done".to_owned(),
+    };
+    assert_eq!(late.report().unwrap(), too_late);
 }
