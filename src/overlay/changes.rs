@@ -35,6 +35,10 @@ pub(super) enum Stands<'a> {
     Bucket(Ino),
 }
 
+/// The base's element at one key of a directory, once it was looked for.
+#[derive(Default)]
+pub(super) struct Below<'a>(Option<Option<Element<'a>>>);
+
 /// A directory whose staged entries are gone through.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -53,25 +57,36 @@ impl<'a> Place<'a> {
         Ok(Place { tree, dir, base })
     }
 
-    /// The base's element at `key`, hidden or not.
-    fn below(&self, key: &[u8]) -> Result<Option<Element<'a>>> {
-        match &self.base {
-            Some(base_dir) => self.tree.base.find(base_dir, key),
-            None => Ok(None),
+    /// The base's element at `key`, hidden or not; looked for once.
+    fn below(&self, key: &[u8], below: &mut Below<'a>) -> Result<Option<Element<'a>>> {
+        if let Below(Some(known)) = *below {
+            return Ok(known);
         }
+        let found = match &self.base {
+            Some(base_dir) => self.tree.base.find(base_dir, key)?,
+            None => None,
+        };
+        *below = Below(Some(found));
+        Ok(found)
     }
 
     /// What stands at `key`, where `entry` is staged: the one place where saved content becomes a
-    /// stored value.
+    /// stored value. `below` goes with the key, in whatever tree.
     ///
     /// # Errors
     /// Damage of the base at this key.
-    pub fn stands(&self, key: &[u8], entry: Option<Entry>, raw: bool) -> Result<Stands<'a>> {
+    pub fn stands(
+        &self,
+        key: &[u8],
+        entry: Option<Entry>,
+        raw: bool,
+        below: &mut Below<'a>,
+    ) -> Result<Stands<'a>> {
         match entry {
             Some(Entry::Whiteout) => Ok(Stands::Nothing),
             None if self.tree.staged.is_removed(self.dir) => Ok(Stands::Nothing),
-            None => self.in_base(self.below(key)?),
-            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key)?, raw),
+            None => self.in_base(self.below(key, below)?),
+            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key, below)?, raw),
         }
     }
 
@@ -92,11 +107,13 @@ impl<'a> Place<'a> {
         raw: bool,
     ) -> Result<Stands<'a>> {
         let tree = &self.tree;
-        if tree.kind(ino)? == Some(Kind::Directory) {
+        let (node, own) = (tree.staged.node(ino), tree.base.element(ino)?);
+        let is_bucket = own.as_ref().is_some_and(Element::is_bucket);
+        if node.map_or(is_bucket, |node| node.kind == Kind::Directory) {
             return Ok(Stands::Bucket(ino));
         }
-        let own = tree.base.element(ino)?.map(|e| e.value);
-        let Some(content) = tree.staged.node(ino).and_then(|node| node.content.as_ref()) else {
+        let own = own.map(|e| e.value);
+        let Some(content) = node.and_then(|node| node.content.as_ref()) else {
             return Ok(as_written(own.unwrap_or_default()));
         };
         // Saved content follows the style of the value that the key had; at a key that had none,
@@ -115,7 +132,7 @@ impl<'a> Place<'a> {
             // There is a whiteout only where the base has the key.
             return Ok(Meaning::Deleted);
         };
-        let below = self.below(key)?;
+        let below = self.below(key, &mut Below::default())?;
         Ok(match self.node(key, ino, below, raw)? {
             Stands::Nothing => Meaning::Unchanged,
             Stands::Value(stored) => match below {
@@ -174,11 +191,12 @@ enum Meaning<'a> {
 
 /// The base buckets that live on at another place, by the offset of their element.
 fn moved(tree: Merged<'_>) -> HashSet<u64> {
-    let buckets = tree.staged.nodes().filter(|(ino, node)| {
-        node.kind == Kind::Directory && !tree.is_at_origin(*ino) && tree.is_linked(*ino)
+    let of_base = tree.staged.nodes().filter_map(|(ino, node)| {
+        let (_, offset) = ino.element().filter(|_| node.kind == Kind::Directory)?;
+        Some((ino, offset))
     });
-    buckets
-        .filter_map(|(ino, _)| ino.element())
+    of_base
+        .filter(|&(ino, _)| !tree.is_at_origin(ino) && tree.is_linked(ino))
         .map(|(_, offset)| offset)
         .collect()
 }
@@ -193,34 +211,38 @@ pub(super) fn new_sequence(tree: Merged<'_>, ino: Ino) -> Result<Option<u64>> {
 /// The directories in which something differs from the base, at any depth below.
 fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
     let mut changed = HashSet::new();
-    let mut dirs = vec![Ino::ROOT];
-    while let Some(dir) = dirs.pop() {
-        let mut differs = new_sequence(tree, dir)?.is_some();
-        let place = Place::new(tree, dir)?;
-        for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
-            // What a file comes to is asked for by the writer; here one that differs is enough.
-            if differs && !tree.is_directory(entry)? {
-                continue;
-            }
-            match place.meaning(key, entry, raw)? {
-                Meaning::Unchanged => {}
-                Meaning::Deleted | Meaning::Value(_) => differs = true,
-                Meaning::SameBucket(ino) => dirs.push(ino),
-                Meaning::MovedBucket(ino, _) | Meaning::NewBucket(ino) => {
-                    differs = true;
-                    dirs.push(ino);
-                }
-            }
-        }
+    let numbered = tree.staged.nodes().filter(|(_, n)| n.sequence.is_some());
+    for dir in tree.staged.dirs().chain(numbered.map(|(ino, _)| ino)) {
         let mut at = dir;
-        while differs && changed.insert(at) {
-            match tree.place(at) {
-                Some((parent, _)) => at = parent,
-                None => break,
+        if differs(tree, dir, raw)? {
+            // Up to the first that is marked already, with all above it.
+            while changed.insert(at) {
+                match tree.place(at) {
+                    Some((parent, _)) => at = parent,
+                    None => break,
+                }
             }
         }
     }
     Ok(changed)
+}
+
+/// Something differs from the base in `dir` itself.
+fn differs(tree: Merged<'_>, dir: Ino, raw: bool) -> Result<bool> {
+    if new_sequence(tree, dir)?.is_some() {
+        return Ok(true);
+    }
+    let place = Place::new(tree, dir)?;
+    for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
+        match place.meaning(key, entry, raw)? {
+            Meaning::Unchanged | Meaning::SameBucket(_) => {}
+            Meaning::Deleted
+            | Meaning::Value(_)
+            | Meaning::MovedBucket(..)
+            | Meaning::NewBucket(_) => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 /// The descent that makes the edits.

@@ -56,17 +56,6 @@ impl<'a> Merged<'a> {
         Ok(self.base.element(ino)?.map(|e| kind_of(&e)))
     }
 
-    /// A directory stands at the staged `entry`.
-    ///
-    /// # Errors
-    /// For a number that was never given out.
-    pub fn is_directory(&self, entry: Entry) -> Result<bool> {
-        match entry {
-            Entry::Node { ino, .. } => Ok(self.kind(ino)? == Some(Kind::Directory)),
-            Entry::Whiteout => Ok(false),
-        }
-    }
-
     /// The node at `key` of the directory `dir`.
     ///
     /// # Errors
@@ -194,22 +183,25 @@ impl<'a> Merged<'a> {
             true => None,
             false => self.base.dir(dir)?,
         };
-        let (before, base) = match position {
-            Position::Start => (Bound::Unbounded, base_dir.map(|d| d.bucket.iter())),
-            Position::Staged(number) => {
-                (Bound::Excluded(number), base_dir.map(|d| d.bucket.iter()))
-            }
-            Position::Base(offset) => {
+        let (before, behind) = match position {
+            Position::Start => (Bound::Unbounded, self.staged.emptied(dir)),
+            Position::Staged(number) => (Bound::Excluded(number), self.staged.emptied(dir)),
+            Position::Base(offset) => (Bound::Excluded(0), Some(offset)),
+        };
+        let base = match (base_dir, behind) {
+            (Some(base_dir), Some(offset)) => {
                 let element = self.base.snapshot().element_at(offset)?;
-                let base = base_dir.map(|d| d.bucket.iter_after(&element));
-                (Bound::Excluded(0), base)
+                Some((base_dir, base_dir.bucket.iter_after(&element)))
             }
+            (Some(base_dir), None) => Some((base_dir, base_dir.bucket.iter())),
+            (None, _) => None,
         };
         Ok(Listing {
             merged: *self,
             dir,
             staged: Box::new(self.staged.latest(dir, before)),
-            base: base_dir.zip(base),
+            base,
+            passed: (!matches!(position, Position::Base(_))).then_some(0),
         })
     }
 }
@@ -238,9 +230,19 @@ pub struct Listing<'a> {
     dir: Ino,
     staged: Box<dyn Iterator<Item = (u64, &'a Key, Ino)> + 'a>,
     base: Option<(BaseDir<'a>, Cursor<'a>)>,
+    /// While nothing but whiteouts was met since the start: the offset of the last element that one
+    /// hides, or 0.
+    passed: Option<u64>,
 }
 
 impl<'a> Listing<'a> {
+    /// The first entry of the base behind whiteouts is reached, or its end.
+    fn note_emptied(&mut self) {
+        if let Some(offset) = self.passed.take().filter(|&offset| offset != 0) {
+            self.merged.staged.set_emptied(self.dir, offset);
+        }
+    }
+
     /// What stands at the key of an element of the base.
     fn of_base(&self, dir: &BaseDir<'a>, element: Element<'a>) -> Result<Option<ListEntry<'a>>> {
         let found = match self.merged.staged.entry(self.dir, element.key) {
@@ -271,11 +273,18 @@ impl<'a> Iterator for Listing<'a> {
         }
         loop {
             let (dir, cursor) = self.base.as_mut()?;
-            let (dir, element) = (*dir, cursor.next()?);
+            let (dir, element) = (*dir, cursor.next());
+            let Some(element) = element else {
+                self.note_emptied();
+                return None;
+            };
+            let offset = element.as_ref().map_or(0, |element| element.offset);
             let entry = element.and_then(|element| self.of_base(&dir, element));
             if let Some(entry) = entry.transpose() {
+                self.note_emptied();
                 return Some(entry);
             }
+            self.passed = self.passed.map(|_| offset);
         }
     }
 }

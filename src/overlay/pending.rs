@@ -1,6 +1,6 @@
 //! What is staged, as a list for a person: one item a change, in the order of the tree.
 
-use super::changes::{Place, Stands, new_sequence};
+use super::changes::{Below, Place, Stands, new_sequence};
 use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::{Entry, Key, Staged};
@@ -255,8 +255,9 @@ impl<'a> Pair<'a> {
     ) -> Result<(Option<Ino>, ControlFlow<()>)> {
         const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
         let (old, new, key) = (self.old, self.new, both.key);
-        let was = self.was.stands(key, both.old, self.raw)?;
-        let is = self.is.stands(key, both.new, self.raw)?;
+        let mut below = Below::default();
+        let was = self.was.stands(key, both.old, self.raw, &mut below)?;
+        let is = self.is.stands(key, both.new, self.raw, &mut below)?;
         let item = |kind, bucket| Pending {
             kind,
             path: Cow::Borrowed(path),

@@ -8,6 +8,7 @@ use super::ino::Ino;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 /// A key, shared between the places that need it.
@@ -88,6 +89,20 @@ struct DirChange {
     entries: BTreeMap<Key, Entry>,
     /// The key of each position, for the entries that the base does not have.
     positions: BTreeMap<u64, Key>,
+    emptied: Emptied,
+}
+
+/// How far a directory was emptied from its start on: the offset of an element of the base up to
+/// which, in the order of a listing, whiteouts hide them all. 0: not known.
+///
+/// Found by a listing, so that the next one need not pass over them again.
+#[derive(Debug, Default)]
+struct Emptied(AtomicU64);
+
+impl Clone for Emptied {
+    fn clone(&self) -> Emptied {
+        Emptied(AtomicU64::new(self.0.load(Relaxed)))
+    }
 }
 
 /// Everything staged.
@@ -218,14 +233,29 @@ impl Staged {
         })
     }
 
+    /// The offset of an element of the base, if one is known, up to which whiteouts hide all of
+    /// `dir`.
+    pub fn emptied(&self, dir: Ino) -> Option<u64> {
+        let offset = self.dirs.get(&dir)?.emptied.0.load(Relaxed);
+        (offset != 0).then_some(offset)
+    }
+
+    /// Notes that whiteouts hide all elements of the base up to the one at `offset`.
+    pub fn set_emptied(&self, dir: Ino, offset: u64) {
+        if let Some(change) = self.dirs.get(&dir) {
+            change.emptied.0.store(offset, Relaxed);
+        }
+    }
+
     /// Puts `ino` at `key` of `dir`, in place of what was there. `in_base`: the base has this key
     /// too, so that listings take its position from there.
     pub fn set(&mut self, dir: Ino, key: Key, ino: Ino, in_base: bool) {
         self.version += 1;
         let position = (!in_base).then(|| self.next_serial());
         let change = self.dirs.entry(dir).or_default();
-        if let Some(position) = position {
-            change.positions.insert(position, key.clone());
+        match position {
+            Some(position) => drop(change.positions.insert(position, key.clone())),
+            None => change.emptied = Emptied::default(),
         }
         let old = change.entries.insert(key, Entry::Node { ino, position });
         change.drop_position(old);

@@ -84,16 +84,21 @@ impl Vfs {
             Err(name::NameError::TooLong) => return Err(Error::NameTooLong),
             Err(name::NameError::NotCanonical) => return Ok(None),
         };
+        // The base has an index of such names. A key that only this mount has is rarely one, for none
+        // can be made by its name.
+        let in_base = match self.base.dir(dir)? {
+            Some(base_dir) => self.base.find_long(&base_dir, name, hash),
+            None => Ok(None),
+        };
+        if let Ok(Some(key)) = in_base {
+            return Ok(Some(key));
+        }
         let entries = staged.entries(dir, std::ops::Bound::Included(&prefix));
         let mut with_prefix = entries.take_while(|(key, _)| key.starts_with(&prefix));
-        if let Some((key, _)) = with_prefix.find(|(key, _)| name::encode(key, is_root(dir)) == name)
-        {
-            return Ok(Some(key.to_vec()));
+        match with_prefix.find(|(key, _)| name::encode(key, is_root(dir)) == name) {
+            Some((key, _)) => Ok(Some(key.to_vec())),
+            None => Ok(in_base?),
         }
-        Ok(match self.base.dir(dir)? {
-            Some(base_dir) => self.base.find_long(&base_dir, name, hash)?,
-            None => None,
-        })
     }
 
     /// Hands the entries of `dir` behind `cookie` (0: from the start) to `each`, until that

@@ -31,7 +31,7 @@ use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged, Which};
 use crate::view::name;
 use journaled::Journaled;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
 use std::ops::{Bound, ControlFlow};
@@ -97,9 +97,10 @@ pub struct Forgotten {
 /// The file system over one snapshot.
 pub struct Vfs {
     base: Base,
-    staged: RwLock<Staged>,
+    /// Shared with `committed`, and with whoever lists it at leisure, until the next edit.
+    staged: RwLock<Arc<Staged>>,
     /// What was staged at the last commit of this mount.
-    committed: RwLock<Staged>,
+    committed: RwLock<Arc<Staged>>,
     options: Options,
     shown: ShownCache,
     /// What was said of damage.
@@ -119,8 +120,8 @@ impl Vfs {
     pub fn new(snapshot: Snapshot, options: Options) -> Vfs {
         Vfs {
             base: Base::new(snapshot),
-            staged: RwLock::new(Staged::default()),
-            committed: RwLock::new(Staged::default()),
+            staged: RwLock::default(),
+            committed: RwLock::default(),
             options,
             shown: ShownCache::default(),
             told: damage::Told::default(),
@@ -171,7 +172,7 @@ impl Vfs {
         let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
         let done = commit(disk, self.snapshot(), changes)?;
         self.end_journal(Some(&done.meta), &staged);
-        *self.committed.write() = staged.clone();
+        *self.committed.write() = Arc::clone(&staged);
         Ok(done)
     }
 
@@ -229,7 +230,7 @@ impl Vfs {
     pub fn pending_at_leisure(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
         let (staged, committed) = {
             let staged = self.staged.read();
-            (staged.clone(), self.committed.read().clone())
+            (Arc::clone(&staged), Arc::clone(&self.committed.read()))
         };
         self.differences(&committed, &staged, Which::All, &mut |change| {
             each(change);
@@ -300,7 +301,7 @@ impl Vfs {
             unknown || self.merged(&staged).is_linked(ino)
         };
         if !linked {
-            self.staged.write().forget(ino);
+            Arc::make_mut(&mut self.staged.write()).forget(ino);
         }
     }
 
@@ -311,7 +312,7 @@ impl Vfs {
         }
     }
 
-    fn read_staged(&self) -> RwLockReadGuard<'_, Staged> {
+    fn read_staged(&self) -> RwLockReadGuard<'_, Arc<Staged>> {
         self.staged.read()
     }
 
@@ -322,7 +323,7 @@ impl Vfs {
     }
 
     /// The staged edits, for dropping them.
-    fn unsealed(&self) -> Result<RwLockWriteGuard<'_, Staged>> {
+    fn unsealed(&self) -> Result<MappedRwLockWriteGuard<'_, Staged>> {
         if self.options.read_only {
             return Err(Error::ReadOnly);
         }
@@ -330,11 +331,11 @@ impl Vfs {
         if self.is_sealed() {
             return Err(Error::Sealed);
         }
-        Ok(staged)
+        Ok(RwLockWriteGuard::map(staged, Arc::make_mut))
     }
 
     /// The staged edits, for changing them.
-    fn edit(&self) -> Result<RwLockWriteGuard<'_, Staged>> {
+    fn edit(&self) -> Result<MappedRwLockWriteGuard<'_, Staged>> {
         let staged = self.unsealed()?;
         // No commit can come of it any more.
         if self.snapshot().map().cut().is_some() {

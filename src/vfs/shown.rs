@@ -92,3 +92,30 @@ pub fn cut(bytes: &[u8], offset: u64, size: usize) -> &[u8] {
     let end = start.saturating_add(size).min(bytes.len());
     &bytes[start..end]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_shown_once_for_all_its_pieces() {
+        let value = format!("[{}1]", "1,".repeat(SMALL)).into_bytes();
+        let whole = text::shown(&value, false).into_owned();
+        assert!(whole.len() > value.len());
+        let cache = ShownCache::default();
+        let mut pieces = Vec::new();
+        let mut first = None;
+        for offset in (0..whole.len()).step_by(SMALL / 2) {
+            cache.read(&value, false, offset as u64, SMALL / 2, |bytes| {
+                pieces.extend_from_slice(bytes);
+                if offset > 0 {
+                    // Where the text starts in memory: it stays the same one.
+                    let start = bytes.as_ptr() as usize - offset;
+                    assert_eq!(*first.get_or_insert(start), start);
+                }
+            });
+        }
+        assert!(pieces == whole);
+        assert_eq!(cache.len(&value, false), whole.len() as u64);
+    }
+}
