@@ -6,6 +6,10 @@
 //! In a sound bucket keys ascend. Where one does not, the page order is followed all the same, but
 //! no key is answered twice: from there on the keys are remembered, and one that came before (from a
 //! page with two parents, a stale copy, a damaged key) is passed over.
+//!
+//! A walk can be gone on with behind an element by a seek for its key, as long as nothing out of order
+//! was met until there ([`Cursor::is_disordered`]): a page that is reached from two places has keys that
+//! do not belong into one of them.
 
 use std::collections::HashSet;
 
@@ -13,11 +17,18 @@ use super::error::{Damage, Error, Result};
 use super::page::{Element, Page};
 use super::snapshot::{Bucket, MAX_LEVELS};
 
+/// Which keys a look-up would look for on a page: from the first of these on, up to the second, which is not one of them.
+type Bounds<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// An iterator over the elements of a bucket, sub-buckets among them.
 pub struct Cursor<'a> {
     bucket: Bucket<'a>,
     /// The path from the root page: each page with the index of its next element.
     stack: Vec<(Page<'a>, usize)>,
+    /// For each of these pages, what the branch pages above say about its keys.
+    bounds: Vec<Bounds<'a>>,
+    /// Something that was met is not where a look-up would find it.
+    disordered: bool,
     /// The last key answered, and the greatest, while they ascend.
     greatest: &'a [u8],
     /// The keys answered so far, from the first on that did not ascend.
@@ -35,13 +46,15 @@ impl<'a> Cursor<'a> {
         let mut cursor = Cursor {
             bucket,
             stack: Vec::with_capacity(4),
+            bounds: Vec::with_capacity(4),
+            disordered: false,
             greatest: &[],
             answered: None,
             budget: bucket.snapshot().meta().hwm,
             failed: None,
         };
         match bucket.root_page() {
-            Ok(page) => cursor.stack.push((page, 0)),
+            Ok(page) => cursor.push(page, (None, None)),
             Err(e) => cursor.failed = Some(e),
         }
         cursor
@@ -77,13 +90,18 @@ impl<'a> Cursor<'a> {
             }
             let index = page.child_for(key)?;
             *next = index + 1;
-            let child = page.child(index)?.pgid;
-            self.enter(child)?;
+            self.enter(index)?;
         }
         Ok(())
     }
 
-    fn enter(&mut self, pgid: u64) -> Result<()> {
+    /// Steps down to the child `index` of the page in hand.
+    fn enter(&mut self, index: usize) -> Result<()> {
+        let Some(&(parent, _)) = self.stack.last() else {
+            return Ok(());
+        };
+        let child = parent.child(index)?;
+        let pgid = child.pgid;
         if self.stack.iter().any(|(page, _)| page.pgid() == pgid) {
             return Err(Error::page(pgid, Damage::Cycle));
         }
@@ -92,11 +110,43 @@ impl<'a> Cursor<'a> {
         }
         if self.budget == 0 {
             self.stack.clear();
+            self.bounds.clear();
             return Err(Error::page(pgid, Damage::Cycle));
         }
         self.budget -= 1;
-        self.stack.push((self.bucket.snapshot().page(pgid)?, 0));
+        let page = self.bucket.snapshot().page(pgid)?;
+        let (low, high) = self.bounds.last().copied().unwrap_or_default();
+        // A key that is lower than all is looked for in the first child.
+        let from = (index > 0).then_some(child.key);
+        let to = match index + 1 < parent.count() {
+            true => parent.child(index + 1).ok().map(|next| next.key),
+            false => None,
+        };
+        let high = [high, to].into_iter().flatten().min();
+        self.push(page, (low.max(from), high));
         Ok(())
+    }
+
+    fn push(&mut self, page: Page<'a>, bounds: Bounds<'a>) {
+        let (low, high) = bounds;
+        let is_outside = || match (page.key(0), page.key(page.count() - 1)) {
+            (Ok(first), Ok(last)) => {
+                low.is_some_and(|low| first < low) || high.is_some_and(|high| last >= high)
+            }
+            _ => true,
+        };
+        // The keys of a leaf are looked at one by one as they are answered.
+        self.disordered |= match page.is_leaf() {
+            true => page.count() > 0 && is_outside(),
+            false => page.verify_order().is_err(),
+        };
+        self.stack.push((page, 0));
+        self.bounds.push(bounds);
+    }
+
+    /// Something was met that is not where a look-up would find it, or not in the order of keys.
+    pub fn is_disordered(&self) -> bool {
+        self.disordered || self.answered.is_some()
     }
 
     /// The next element in page order.
@@ -108,6 +158,7 @@ impl<'a> Cursor<'a> {
             let (page, next) = self.stack.last_mut()?;
             if *next >= page.count() {
                 self.stack.pop();
+                self.bounds.pop();
                 continue;
             }
             let index = *next;
@@ -115,8 +166,7 @@ impl<'a> Cursor<'a> {
             if page.is_leaf() {
                 return Some(page.leaf(index));
             }
-            let entered = page.child(index).and_then(|child| self.enter(child.pgid));
-            if let Err(e) = entered {
+            if let Err(e) = self.enter(index) {
                 return Some(Err(e));
             }
         }

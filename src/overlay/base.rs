@@ -1,6 +1,7 @@
 //! The base: the mounted snapshot, by inode number.
 
 use super::ino::{Ino, MAX_SLOTS};
+use super::order::{Elements, Order};
 use crate::bolt::meta::fnv1a;
 use crate::bolt::{Bucket, BucketRef, Damage, Element, Error, Result, Snapshot};
 use crate::view::name;
@@ -38,6 +39,10 @@ struct Dir {
     damaged: bool,
     /// Made when a name that is cut is looked up.
     long_names: Option<Arc<LongNames>>,
+    /// A listing has met keys out of order.
+    disordered: bool,
+    /// Made when a listing of a bucket whose keys are out of order is gone on with.
+    order: Option<Arc<Order>>,
 }
 
 /// A directory of the base.
@@ -74,6 +79,8 @@ impl Base {
             pristine,
             damaged: false,
             long_names: None,
+            disordered: false,
+            order: None,
         };
         let slots = vec![dir(Ino::ROOT, false), dir(Ino::BASE_ROOT, true)];
         let by_ino = [(Ino::ROOT, ROOT_SLOT), (Ino::BASE_ROOT, BASE_ROOT_SLOT)].into();
@@ -245,6 +252,45 @@ impl Base {
         }
     }
 
+    /// The elements of `dir`, in the order of listings.
+    pub fn elements<'a>(&'a self, dir: &BaseDir<'a>) -> Elements<'a> {
+        Elements::Walk(dir.bucket.iter())
+    }
+
+    /// Those behind the element at `offset`, which a listing has answered.
+    ///
+    /// # Errors
+    /// For an offset that was never answered.
+    pub fn elements_after<'a>(&'a self, dir: &BaseDir<'a>, offset: u64) -> Result<Elements<'a>> {
+        let element = self.snapshot.element_at(offset)?;
+        let known = {
+            let dirs = self.dirs.read();
+            let slot = dirs.slots.get(dir.slot as usize);
+            slot.filter(|d| d.disordered).map(|d| d.order.clone())
+        };
+        let order = match known {
+            // A seek finds the place again.
+            None => return Ok(Elements::Walk(dir.bucket.iter_after(&element))),
+            Some(Some(order)) => order,
+            Some(None) => {
+                let order = Arc::new(self.snapshot.map().steady(|| Order::of(dir.bucket)));
+                if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {
+                    d.damaged |= !order.is_complete();
+                    d.order = Some(order.clone());
+                }
+                order
+            }
+        };
+        Ok(Elements::after(&self.snapshot, order, offset))
+    }
+
+    /// Notes that a listing of `dir` has met keys out of order.
+    pub fn set_disordered(&self, dir: &BaseDir<'_>) {
+        if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {
+            d.disordered = true;
+        }
+    }
+
     /// Notes that a listing of `dir` has met damage.
     pub fn set_damaged(&self, dir: &BaseDir<'_>) {
         if let Some(dir) = self.dirs.write().slots.get_mut(dir.slot as usize) {
@@ -289,6 +335,8 @@ impl Dirs {
             pristine,
             damaged: false,
             long_names: None,
+            disordered: false,
+            order: None,
         });
         self.by_ino.insert(ino, slot);
         Ok(slot)

@@ -2,8 +2,9 @@
 
 use super::base::{Base, BaseDir};
 use super::ino::Ino;
+use super::order::Elements;
 use super::staged::{Entry, Key, Kind, Staged};
-use crate::bolt::{Cursor, Element, Error, Result};
+use crate::bolt::{Element, Error, Result};
 use std::borrow::Cow;
 use std::ops::Bound;
 
@@ -190,10 +191,13 @@ impl<'a> Merged<'a> {
         };
         let base = match (base_dir, behind) {
             (Some(base_dir), Some(offset)) => {
-                let element = self.base.snapshot().element_at(offset)?;
-                Some((base_dir, base_dir.bucket.iter_after(&element)))
+                let elements = self.base.elements_after(&base_dir, offset)?;
+                Some((base_dir, elements))
             }
-            (Some(base_dir), None) => Some((base_dir, base_dir.bucket.iter())),
+            (Some(base_dir), None) => {
+                let elements = self.base.elements(&base_dir);
+                Some((base_dir, elements))
+            }
             (None, _) => None,
         };
         Ok(Listing {
@@ -202,6 +206,7 @@ impl<'a> Merged<'a> {
             staged: Box::new(self.staged.latest(dir, before)),
             base,
             passed: (!matches!(position, Position::Base(_))).then_some(0),
+            disordered: false,
         })
     }
 }
@@ -229,10 +234,12 @@ pub struct Listing<'a> {
     merged: Merged<'a>,
     dir: Ino,
     staged: Box<dyn Iterator<Item = (u64, &'a Key, Ino)> + 'a>,
-    base: Option<(BaseDir<'a>, Cursor<'a>)>,
+    base: Option<(BaseDir<'a>, Elements<'a>)>,
     /// While nothing but whiteouts was met since the start: the offset of the last element that one
     /// hides, or 0.
     passed: Option<u64>,
+    /// That the base has keys out of order has been noted.
+    disordered: bool,
 }
 
 impl<'a> Listing<'a> {
@@ -272,8 +279,13 @@ impl<'a> Iterator for Listing<'a> {
             }
         }
         loop {
-            let (dir, cursor) = self.base.as_mut()?;
-            let (dir, element) = (*dir, cursor.next());
+            let (dir, elements) = self.base.as_mut()?;
+            let (dir, element) = (*dir, elements.next());
+            // Before anybody can go on behind this element.
+            if elements.is_disordered() && !self.disordered {
+                self.disordered = true;
+                self.merged.base.set_disordered(&dir);
+            }
             let Some(element) = element else {
                 self.note_emptied();
                 return None;

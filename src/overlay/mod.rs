@@ -17,6 +17,7 @@ pub mod base;
 pub mod changes;
 pub mod ino;
 pub mod merged;
+pub mod order;
 pub mod pending;
 pub mod staged;
 

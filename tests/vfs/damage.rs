@@ -147,6 +147,37 @@ fn a_listing_of_keys_out_of_order_ends_and_has_each_entry_once() {
     }
 }
 
+#[test]
+fn a_listing_that_is_gone_on_with_is_not_misled_by_a_page_at_two_places() {
+    let mut build = Build::new(512);
+    let leaf = |build: &mut Build, keys: [&[u8]; 2]| build.leaf(&keys.map(|key| plain(key, b"v")));
+    let first = leaf(&mut build, [b"a", b"b"]);
+    let twice = leaf(&mut build, [b"m", b"n"]);
+    let between = leaf(&mut build, [b"d", b"e"]);
+    let last = leaf(&mut build, [b"x", b"y"]);
+    // It belongs to the second of its places: there a seek for its keys leads.
+    let branch = build.branch(&[
+        (b"a", first),
+        (b"c", twice),
+        (b"d", between),
+        (b"m", twice),
+        (b"x", last),
+    ]);
+    build.root = build.leaf(&[paged(b"bucket", branch)]);
+    let file = build.file();
+    for room in [1, 2, 3, 5, 100] {
+        let fs = Fs::over(file.clone(), options());
+        let (names, end) = fs.list(fs.at("bucket").unwrap(), room);
+        end.unwrap();
+        let expected = ["a", "b", "m", "n", "d", "e", "x", "y"];
+        assert_eq!(
+            names,
+            expected.map(|name| name.as_bytes().to_vec()),
+            "room for {room}"
+        );
+    }
+}
+
 /// Nothing that can be done to any of the damaged databases ends in a panic, or goes on for ever.
 #[test]
 fn every_damaged_fixture_can_be_walked_and_cleared() {
