@@ -315,6 +315,41 @@ fn odd_trees_are_healed() {
     });
 }
 
+/// Two buckets have the same pages, which the check finds. One of them is deleted: bbolt must not be told that they are
+/// free, or its next write destroys the other bucket.
+#[test]
+fn what_is_deleted_stays_where_another_bucket_leads_there() {
+    let mut build = Build::new(512);
+    let shared = build.leaf(&[plain(b"k", b"v")]);
+    let leaf = |build: &mut Build, name: &[u8]| {
+        let full = [&name[..1], b"z"].concat();
+        build.leaf(&[paged(name, shared), plain(&full, &[b'.'; 300])])
+    };
+    let (one, two) = (leaf(&mut build, b"1"), leaf(&mut build, b"2"));
+    let root = build.branch(&[(b"1", one), (b"2", two)]);
+    build.root = build.leaf(&[paged(b"b", root)]);
+    build.list(&[]);
+    let bytes = build.file();
+    let base = open(&bytes).unwrap();
+    let before = read(&base).tree;
+    let (report, found) = findings(&base);
+    assert!(report.free.is_none() && report.freelist_ok, "{found:?}");
+    let mut staged = Staged::new(&before, vec![]);
+    staged.bucket_mut(&[b"b".to_vec()]).nodes.remove(&b"1"[..]);
+    let disk = MemDisk::new(bytes);
+    let options = CommitOptions {
+        avoid: Some(&report.dangling),
+        damaged: true,
+        ..CommitOptions::default()
+    };
+    let changes = staged.changes(&base, &before);
+    commit(&disk, &base, None, changes, &options).unwrap();
+    let after = disk.snapshot();
+    staged.tree().assert_same(&read(&after).tree, "content");
+    let (report, found) = findings(&after);
+    assert!(report.freelist_ok, "{found:?}");
+}
+
 /// Does to a file what bad memory, bad disks and crashes do.
 fn spoil(rng: &mut Rng, bytes: &mut [u8], page_size: usize) {
     let pages = bytes.len() / page_size;

@@ -397,11 +397,13 @@ impl<'a> Job<'a, '_> {
         if free.intersects(tx.freed()) || free.intersects(tx.kept()) {
             return None;
         }
-        free.extend(tx.freed().iter());
-        // Where there is damage, something may refer to the list as if it were its own page.
-        let old_list = self.old_freelist().filter(|_| !self.options.damaged);
-        if let Some((first, pages)) = old_list {
-            free.insert_run(first, pages);
+        // Where there is damage, what is replaced may be in use elsewhere, and something may refer to the
+        // list as if it were its own page: all of it stays as it is, and costs space.
+        if !self.options.damaged {
+            free.extend(tx.freed().iter());
+            if let Some((first, pages)) = self.old_freelist() {
+                free.insert_run(first, pages);
+            }
         }
         let hwm = tx.sink.allocator().hwm();
         free.insert_run(base.hwm, hwm.saturating_sub(base.hwm));
