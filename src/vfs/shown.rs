@@ -5,8 +5,11 @@ use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Values up to this length are shown anew for each read: it costs less than looking them up.
-const SMALL: usize = 64 << 10;
+/// Values up to this length are shown anew for each read: it costs less than looking them up, even where deep nesting
+/// makes 2 MiB of text of one.
+const SMALL: usize = 4 << 10;
+/// Texts up to this length are not kept: they are read in one or two pieces.
+const SHORT: usize = 64 << 10;
 /// Most bytes of shown text that are kept.
 const KEPT: usize = 16 << 20;
 
@@ -53,7 +56,7 @@ impl ShownCache {
             Cow::Borrowed(bytes) => reply(cut(bytes, offset, size)),
             Cow::Owned(text) => {
                 let answer = reply(cut(&text, offset, size));
-                if value.len() > SMALL {
+                if value.len() > SMALL && text.len() > SHORT {
                     self.put(value, text.into());
                 }
                 answer
@@ -99,14 +102,14 @@ mod tests {
 
     #[test]
     fn a_long_value_is_shown_once_for_all_its_pieces() {
-        let value = format!("[{}1]", "1,".repeat(SMALL)).into_bytes();
+        let value = format!("[{}1]", "1,".repeat(SHORT)).into_bytes();
         let whole = text::shown(&value, false).into_owned();
         assert!(whole.len() > value.len());
         let cache = ShownCache::default();
         let mut pieces = Vec::new();
         let mut first = None;
-        for offset in (0..whole.len()).step_by(SMALL / 2) {
-            cache.read(&value, false, offset as u64, SMALL / 2, |bytes| {
+        for offset in (0..whole.len()).step_by(SHORT / 2) {
+            cache.read(&value, false, offset as u64, SHORT / 2, |bytes| {
                 pieces.extend_from_slice(bytes);
                 if offset > 0 {
                     // Where the text starts in memory: it stays the same one.
@@ -117,5 +120,28 @@ mod tests {
         }
         assert!(pieces == whole);
         assert_eq!(cache.len(&value, false), whole.len() as u64);
+    }
+
+    #[test]
+    fn a_text_is_kept_by_its_own_length() {
+        let cache = ShownCache::default();
+        // Deep inside brackets each short line is indented far.
+        let deep = |lines: usize| {
+            let lines = vec!["1"; lines].join(",");
+            format!("{0}{lines}{1}", "[".repeat(400), "]".repeat(400)).into_bytes()
+        };
+        let (long, short) = (deep(5000), vec![b'['; 60_000]);
+        for (value, kept) in [(&long, true), (&short, false)] {
+            let len = text::shown_len(value, false);
+            assert_eq!(len > SHORT as u64, kept);
+            assert_eq!(cache.read(value, false, 0, 10, <[u8]>::len), 10);
+            assert_eq!(
+                cache.get(value).map(|text| text.len() as u64),
+                kept.then_some(len)
+            );
+            assert_eq!(cache.len(value, false), len);
+            let end = cache.read(value, false, len - 3, 10, <[u8]>::len);
+            assert_eq!(end, 3);
+        }
     }
 }
