@@ -18,6 +18,8 @@ pub struct Reading {
     pub lost: Vec<Vec<Vec<u8>>>,
     /// Look-up finds another element of the same key than the walk does.
     pub doubled: Vec<Vec<Vec<u8>>>,
+    /// Entries that may still be read.
+    left: usize,
 }
 
 /// The current state of `file`.
@@ -32,9 +34,18 @@ pub fn open(file: &Path) -> Result<Snapshot, Error> {
 
 /// Reads all that can be read; every key is read by the walk and once more by look-up.
 pub fn read(snapshot: &Snapshot) -> Reading {
-    let mut reading = Reading::default();
+    read_at_most(snapshot, usize::MAX).expect("there is no end to reading")
+}
+
+/// As [`read`]; `None` if there are more than `entries`, which damage can make any number of: buckets
+/// that several others lead to have all their entries several times.
+pub fn read_at_most(snapshot: &Snapshot, entries: usize) -> Option<Reading> {
+    let mut reading = Reading {
+        left: entries,
+        ..Reading::default()
+    };
     reading.tree = reading.bucket(snapshot.root(), &mut Vec::new(), &mut Vec::new());
-    reading
+    (reading.left > 0).then_some(reading)
 }
 
 /// Reads a file that is to have no error.
@@ -75,6 +86,10 @@ impl Reading {
         }
         above.push(root);
         for element in bucket.iter() {
+            self.left = self.left.saturating_sub(1);
+            if self.left == 0 {
+                return tree;
+            }
             let element = match element {
                 Ok(element) => element,
                 Err(error) => {
