@@ -6,7 +6,7 @@ use crate::bolt::meta::fnv1a;
 use crate::bolt::{Bucket, BucketRef, Damage, Element, Error, Result, Snapshot};
 use crate::view::name;
 use parking_lot::RwLock;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +27,8 @@ pub struct Base {
 struct Dirs {
     slots: Vec<Dir>,
     by_ino: HashMap<Ino, u32>,
+    /// The root pages of the directories in `slots`.
+    roots: HashSet<u64>,
 }
 
 #[derive(Clone)]
@@ -87,7 +89,11 @@ impl Base {
         let in_order = Box::new([const { AtomicU64::new(0) }; 256]);
         Base {
             snapshot,
-            dirs: RwLock::new(Dirs { slots, by_ino }),
+            dirs: RwLock::new(Dirs {
+                slots,
+                by_ino,
+                roots: HashSet::from([bucket.root]),
+            }),
             in_order,
         }
     }
@@ -319,9 +325,11 @@ impl Dirs {
         let (true, Some(pristine)) = (slot < MAX_SLOTS, pristine) else {
             return Err(error(Damage::TooDeep));
         };
+        // Few have a root page that another directory has: the walk up would take too long for each.
+        let is_known = !bucket.is_inline() && !self.roots.insert(bucket.root);
         let mut ancestor = parent;
-        while let Some(dir) = self.slots.get(ancestor as usize) {
-            if !bucket.is_inline() && dir.bucket.root == bucket.root {
+        while let Some(dir) = self.slots.get(ancestor as usize).filter(|_| is_known) {
+            if dir.bucket.root == bucket.root {
                 return Err(error(Damage::BucketCycle));
             }
             match dir.ino.element() {

@@ -118,15 +118,23 @@ impl<'a> Merged<'a> {
     }
 
     /// `ino` can be reached from the root: it was not unlinked, nor a directory above it.
+    ///
+    /// Whatever is asked for of a node asks this, so it must not take longer the deeper the node lies.
     pub fn is_linked(&self, mut ino: Ino) -> bool {
         while ino != Ino::ROOT {
             let Some((dir, key)) = self.place(ino) else {
                 return ino == Ino::BASE_ROOT;
             };
             match self.staged.entry(dir, &key) {
-                Some(Entry::Node { ino: there, .. }) if there == ino => {}
-                // Not staged: as the base has it, if this is where the base has it.
-                None if self.is_at_origin(ino) => {}
+                // A directory in which something is staged is not removed before that is gone.
+                Some(Entry::Node { ino: there, .. }) => return there == ino,
+                // As the base has it, if this is where the base has it, and nothing above is removed:
+                // a damaged bucket can be with what is in it.
+                None if self.is_at_origin(ino) => {
+                    if !self.staged.has_removed() {
+                        return true;
+                    }
+                }
                 _ => return false,
             }
             ino = dir;

@@ -192,6 +192,11 @@ impl Staged {
         !self.removed.is_empty() && self.removed.contains(&dir)
     }
 
+    /// A directory was removed that somebody still has open.
+    pub fn has_removed(&self) -> bool {
+        !self.removed.is_empty()
+    }
+
     /// What is staged at `key` of `dir`.
     pub fn entry(&self, dir: Ino, key: &[u8]) -> Option<Entry> {
         self.dirs.get(&dir)?.entries.get(key).copied()

@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 
 /// More pages than anybody reads about one by one.
 const MOST: usize = 100;
-/// Bytes of a path that are told: one of 20,000 buckets would fill screens.
-const LONGEST: usize = 1000;
 /// Stand for what was cut off, and for what the disk failed to read just now: no page has these
 /// numbers.
 const CUT: u64 = u64::MAX;
@@ -126,12 +124,7 @@ impl Vfs {
         }
         let is_bucket = self.base.dir(at).is_ok_and(|dir| dir.is_some());
         let what = if is_bucket { "bucket" } else { "key" };
-        let mut path = name::path(path.iter().map(|key| &key[..]));
-        if path.len() > LONGEST {
-            let start = path.len() - LONGEST;
-            let start = (start..path.len()).find(|&at| path.is_char_boundary(at));
-            path.replace_range(..start.unwrap_or(0), "…");
-        }
+        let path = name::path(path.iter().map(|key| &key[..]));
         format!("{what} {path}")
     }
 }

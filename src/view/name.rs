@@ -24,6 +24,8 @@ use std::fmt;
 
 /// The longest file name, in bytes (Linux's `NAME_MAX`).
 pub const MAX_NAME: usize = 255;
+/// Longest path, in bytes, that a system call takes.
+pub const MAX_PATH: usize = 4095;
 
 /// What follows the cut in the name of a long key: `%~` and 16 hex digits.
 const HASH_LEN: usize = 18;
@@ -99,11 +101,36 @@ pub fn is_cut(key: &[u8]) -> bool {
 }
 
 /// The path of a bucket or key for a message: the names of its keys from the root down. A name has
-/// no control characters, so the path can go to a terminal.
-pub fn path<'a>(keys: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut path = Vec::new();
-    for (depth, key) in keys.enumerate() {
-        if depth > 0 {
+/// no control characters, so the path can go to a terminal. Of a path that is longer than any
+/// that a program can open ([`MAX_PATH`] bytes) the end is told, `…/` before it: the paths of buckets
+/// that are nested thousands of times would fill memory and screens.
+pub fn path<'a>(
+    keys: impl DoubleEndedIterator<Item = &'a [u8]> + ExactSizeIterator + Clone,
+) -> String {
+    const SHOWN: usize = 1000;
+    /// Shortest and longest name, each with the slash before it.
+    const NAME: [usize; 2] = [1 + 1, 1 + MAX_NAME];
+    // So many of the last names go into so many bytes; each name is looked at only where that matters.
+    let last = |mut room: usize| {
+        let names = keys.clone().enumerate().rev();
+        let lengths = names.map(|(depth, key)| 1 + encode(key, depth == 0).len());
+        let fit = lengths.take_while(|&length| {
+            let left = room.checked_sub(length);
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        fit.count()
+    };
+    let count = keys.len();
+    let most = MAX_PATH + 1; // there is no slash before the first
+    let is_long = count > most / NAME[1] && (count > most / NAME[0] || last(most) < count);
+    let (mut first, mut path) = (0, Vec::new());
+    if is_long {
+        first = count - last(SHOWN);
+        path.extend_from_slice("…/".as_bytes());
+    }
+    for (depth, key) in keys.clone().enumerate().skip(first) {
+        if depth > first {
             path.push(b'/');
         }
         encode_into(&mut path, key, depth == 0);

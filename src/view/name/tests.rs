@@ -410,3 +410,23 @@ fn binary_keys_list_in_key_order() {
     };
     assert!(keys.is_sorted_by_key(hex));
 }
+
+#[test]
+fn a_path_that_nobody_can_open_is_told_by_its_end() {
+    let shown = |keys: &[&[u8]]| path(keys.iter().copied());
+    assert_eq!(shown(&[]), "");
+    assert_eq!(shown(&[b"a/b", b"\xff", b".boltfs"]), "a%2Fb/0xff/.boltfs");
+    // 4,095 bytes can be opened, 4,097 cannot.
+    let n: &[u8] = b"n";
+    assert_eq!(shown(&vec![n; 2048]), format!("{}n", "n/".repeat(2047)));
+    let long = shown(&vec![n; 2049]);
+    let wide: &[u8] = &[b'w'; 255];
+    assert_eq!(shown(&[wide; 16]).len(), 16 * 256 - 1);
+    assert_eq!(shown(&[wide; 17]).len(), "…/".len() + 3 * 256 - 1);
+    assert_eq!(long, format!("…/{}n", "n/".repeat(499)));
+    let mut keys = vec![n; 100_000];
+    assert_eq!(shown(&keys), long);
+    keys.push(&[0xff; 100]);
+    assert_eq!(shown(&keys).len(), "…/".len() + 998);
+    assert!(shown(&keys).ends_with(&format!("/n/0x{}", "ff".repeat(100))));
+}
