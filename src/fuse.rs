@@ -6,8 +6,10 @@
 //! `.boltfs` change by themselves, and their attributes are not cached.
 
 mod convert;
+mod guard;
 mod prefetch;
 
+pub use guard::{Guarded, said};
 pub use prefetch::Prefetch;
 
 use crate::vfs::{Attr, Error, Forgotten, RenameMode, Result, SetAttr, SetXattr, Vfs};
@@ -18,6 +20,7 @@ use fuser::{
     ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite,
     ReplyXattr, Request, TimeOrNow, Version, WriteFlags,
 };
+use guard::guarded;
 use prefetch::Touch;
 use std::ffi::OsStr;
 use std::io;
@@ -189,12 +192,15 @@ impl Filesystem for Fuse {
             drop_ids: req.uid() != 0,
         };
         let (vfs, node) = (self.0.clone(), ino(node));
-        let change = move || match vfs.setattr(node, set) {
-            Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
-            Err(e) => {
-                vfs.note(node, &e);
-                reply.error(errno(e));
-            }
+        // It may be carried out on a thread of its own.
+        let change = move || {
+            guarded(&vfs, || match vfs.setattr(node, set) {
+                Ok(attr) => reply.attr(&ttl(&attr), &file_attr(&attr)),
+                Err(e) => {
+                    vfs.note(node, &e);
+                    reply.error(errno(e));
+                }
+            });
         };
         match size {
             Some(_) => self.2.before_resize(node, change),
@@ -353,11 +359,18 @@ impl Filesystem for Fuse {
     ) {
         if crate::vfs::is_control(ino(node)) {
             // On a thread of its own: see `forget`.
-            let (control, command) = (self.1.clone(), data.to_vec());
-            std::thread::spawn(move || match control.command(&command) {
-                Ok(()) => reply.written(command.len() as u32),
-                Err(e) => reply.error(errno(e)),
-            });
+            let (vfs, control) = (self.0.clone(), self.1.clone());
+            let command = data.to_vec();
+            let carry_out = move || {
+                guarded(&vfs, || match control.command(&command) {
+                    Ok(()) => reply.written(command.len() as u32),
+                    Err(e) => reply.error(errno(e)),
+                });
+            };
+            // Without a thread the reply is dropped, which answers the request with an error.
+            if let Err(e) = std::thread::Builder::new().spawn(carry_out) {
+                log::warn!("cannot carry out a command: {e}");
+            }
             return;
         }
         self.2.touch(ino(node), Touch::Write);

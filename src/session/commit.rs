@@ -8,6 +8,7 @@ use super::failure::Failure;
 use super::goal::Goal;
 use super::store::Store;
 use crate::bolt::writer::Stats;
+use crate::fuse::said;
 
 /// What a commit did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -105,11 +106,7 @@ fn discarded(store: &Store) -> Report {
 
 /// Runs `step`, and answers what a panic in it said: whoever waits for the outcome must be told one.
 fn guarded<T>(step: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        text.unwrap_or("no reason given").to_owned()
-    })
+    catch_unwind(AssertUnwindSafe(step)).map_err(|panic| said(&*panic).to_owned())
 }
 
 /// Commits what is staged in `store` and says what happened.

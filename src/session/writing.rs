@@ -32,6 +32,13 @@ impl Store {
     /// # Errors
     /// Why nothing was committed, and what is still safe.
     pub fn commit(&self) -> Result<Option<Outcome>> {
+        if self.vfs.is_broken() {
+            return Err(Failure::new(
+                "boltfs failed in its own code while it answered a request, and what is pending may \
+                 be half done; please report this",
+                "Nothing was written.",
+            ));
+        }
         // Damage is told below.
         if self.vfs.settle().is_ok_and(|settled| settled) {
             return Ok(None);

@@ -17,6 +17,9 @@ pub struct DirEntry<'a> {
     pub attr: Attr,
 }
 
+/// Longest key that bbolt takes, in bytes.
+const MAX_KEY: usize = 32_768;
+
 /// Bit of a cookie that stands behind a staged entry. A cookie is a positive file offset to the
 /// kernel, so bit 63 is not to be had.
 const STAGED_COOKIE: u64 = 1 << 62;
@@ -36,6 +39,23 @@ fn cookie(position: Position) -> u64 {
         Position::Start => COOKIE_DOT_DOT,
         Position::Base(offset) => offset,
         Position::Staged(number) => STAGED_COOKIE | number,
+    }
+}
+
+/// How an entry of a directory is called: by its name, or, as in a journal, by its key.
+#[derive(Clone, Copy)]
+pub(super) enum Called<'a> {
+    Name(&'a [u8]),
+    Key(&'a [u8]),
+}
+
+impl Called<'_> {
+    /// A name in `dir` that stands for no key.
+    pub fn is_fixed(self, dir: Ino) -> bool {
+        match self {
+            Called::Name(name) => control::lookup(dir, name).is_some(),
+            Called::Key(_) => false,
+        }
     }
 }
 
@@ -70,14 +90,24 @@ impl Vfs {
         dir: Ino,
         name: &[u8],
     ) -> Result<Option<Found<'a>>> {
-        match self.key(staged, dir, name)? {
+        match self.key(staged, dir, Called::Name(name))? {
             Some(key) => Ok(self.merged(staged).find(dir, &key)?),
             None => Ok(None),
         }
     }
 
-    /// The key whose name in `dir` is `name`; `None` for a name that no key there has.
-    pub(super) fn key(&self, staged: &Staged, dir: Ino, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    /// The key of what is called `called` in `dir`; `None` for a name that no key there has.
+    pub(super) fn key(
+        &self,
+        staged: &Staged,
+        dir: Ino,
+        called: Called<'_>,
+    ) -> Result<Option<Vec<u8>>> {
+        let name = match called {
+            Called::Name(name) => name,
+            Called::Key(key) if key.len() > MAX_KEY => return Err(Error::NameTooLong),
+            Called::Key(key) => return Ok(Some(key.to_vec())),
+        };
         let (prefix, hash) = match name::decode(name, is_root(dir)) {
             Ok(Decoded::Key(key)) => return Ok(Some(key)),
             Ok(Decoded::Hashed { prefix, hash }) => (prefix, hash),
@@ -203,7 +233,7 @@ impl Vfs {
     /// [`Error::NotPermitted`] in the root, where only buckets can be; [`Error::Exists`],
     /// [`Error::NameTooLong`], [`Error::Invalid`] for a name that is not the one name of its key.
     pub fn create(&self, dir: Ino, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
-        self.make(dir, name, Kind::File, mode, uid, gid)
+        self.make(dir, Called::Name(name), Kind::File, mode, uid, gid)
     }
 
     /// Makes an empty directory: a bucket.
@@ -211,19 +241,20 @@ impl Vfs {
     /// # Errors
     /// As [`create`](Self::create), but buckets are allowed in the root.
     pub fn mkdir(&self, dir: Ino, name: &[u8], mode: u32, uid: u32, gid: u32) -> Result<Attr> {
-        self.make(dir, name, Kind::Directory, mode, uid, gid)
+        self.make(dir, Called::Name(name), Kind::Directory, mode, uid, gid)
     }
 
-    fn make(
+    /// Makes what is called `called` in `dir`, empty.
+    pub(super) fn make(
         &self,
         dir: Ino,
-        name: &[u8],
+        called: Called<'_>,
         kind: Kind,
         mode: u32,
         uid: u32,
         gid: u32,
     ) -> Result<Attr> {
-        if control::lookup(dir, name).is_some() {
+        if called.is_fixed(dir) {
             return Err(Error::Exists);
         }
         self.must_be_editable(dir)?;
@@ -232,7 +263,7 @@ impl Vfs {
         }
         let mut staged = self.edit()?;
         self.must_be_directory(&staged, dir)?;
-        let key = self.new_key(&staged, dir, name)?;
+        let key = self.new_key(&staged, dir, called)?;
         if self.merged(&staged).find(dir, &key)?.is_some() {
             return Err(Error::Exists);
         }
@@ -281,15 +312,19 @@ impl Vfs {
         })
     }
 
-    /// The key that a new entry called `name` gets.
-    pub(super) fn new_key(&self, staged: &Staged, dir: Ino, name: &[u8]) -> Result<Key> {
-        match name::decode(name, is_root(dir))? {
-            Decoded::Key(key) => Ok(key.into()),
+    /// The key that a new entry called `called` gets.
+    pub(super) fn new_key(&self, staged: &Staged, dir: Ino, called: Called<'_>) -> Result<Key> {
+        let cut = match called {
+            Called::Name(name) => {
+                matches!(name::decode(name, is_root(dir))?, Decoded::Hashed { .. })
+            }
+            Called::Key(_) => false,
+        };
+        match self.key(staged, dir, called)? {
+            Some(key) => Ok(key.into()),
             // The name of a key that is already there may be used, a new one cannot be made of it.
-            Decoded::Hashed { .. } => match self.key(staged, dir, name)? {
-                Some(key) => Ok(key.into()),
-                None => Err(Error::NameTooLong),
-            },
+            None if cut => Err(Error::NameTooLong),
+            None => Err(Error::Invalid),
         }
     }
 
@@ -309,7 +344,7 @@ impl Vfs {
     /// # Errors
     /// [`Error::NotFound`], [`Error::IsDirectory`].
     pub fn unlink(&self, dir: Ino, name: &[u8]) -> Result<()> {
-        self.remove(dir, name, Kind::File)
+        self.remove(dir, Called::Name(name), Kind::File)
     }
 
     /// Removes an empty directory.
@@ -317,16 +352,17 @@ impl Vfs {
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotDirectory`], [`Error::NotEmpty`].
     pub fn rmdir(&self, dir: Ino, name: &[u8]) -> Result<()> {
-        self.remove(dir, name, Kind::Directory)
+        self.remove(dir, Called::Name(name), Kind::Directory)
     }
 
-    fn remove(&self, dir: Ino, name: &[u8], kind: Kind) -> Result<()> {
-        if control::lookup(dir, name).is_some() {
+    /// Removes what is called `called` in `dir`; a directory only if it is empty.
+    pub(super) fn remove(&self, dir: Ino, called: Called<'_>, kind: Kind) -> Result<()> {
+        if called.is_fixed(dir) {
             return Err(Error::NotPermitted);
         }
         self.must_be_editable(dir)?;
         let mut staged = self.edit()?;
-        let key = self.key(&staged, dir, name)?.ok_or(Error::NotFound)?;
+        let key = self.key(&staged, dir, called)?.ok_or(Error::NotFound)?;
         let found = self
             .merged(&staged)
             .find(dir, &key)?

@@ -1,10 +1,10 @@
 //! Each edit is in the journal before it is answered.
 
+use super::dir::Called;
 use super::{Error, RenameMode, Result, Vfs};
 use crate::bolt::{self, Disk, Meta};
 use crate::journal::{self, Journal, Op, Origin, Place, Reader};
-use crate::overlay::{Ino, Merged, Staged};
-use crate::view::name;
+use crate::overlay::{Ino, Kind, Merged, Staged};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -316,30 +316,29 @@ impl Vfs {
                 Ok(())
             }
             Op::Create { at } => {
-                let (parent, name) = replayed.entry(at)?;
-                self.create(parent, &name, file, uid, gid).map(drop)
+                let (parent, key) = replayed.entry(at)?;
+                self.make(parent, key, Kind::File, file, uid, gid).map(drop)
             }
             Op::Mkdir { at } => {
-                let (parent, name) = replayed.entry(at)?;
-                self.mkdir(parent, &name, dir, uid, gid).map(drop)
+                let (parent, key) = replayed.entry(at)?;
+                self.make(parent, key, Kind::Directory, dir, uid, gid)
+                    .map(drop)
             }
             Op::Unlink { at } => {
-                let (parent, name) = replayed.entry(at)?;
-                self.unlink(parent, &name)
+                let (parent, key) = replayed.entry(at)?;
+                self.remove(parent, key, Kind::File)
             }
             Op::Rmdir { at } => {
-                let (parent, name) = replayed.entry(at)?;
-                self.rmdir(parent, &name)
+                let (parent, key) = replayed.entry(at)?;
+                self.remove(parent, key, Kind::Directory)
             }
             Op::Rename { from, to, exchange } => {
-                let ((dir, name), (new_dir, new_name)) =
-                    (replayed.entry(from)?, replayed.entry(to)?);
                 let mode = if *exchange {
                     RenameMode::Exchange
                 } else {
                     RenameMode::Replace
                 };
-                self.rename(dir, &name, new_dir, &new_name, mode)
+                self.move_entry(replayed.entry(from)?, replayed.entry(to)?, mode)
             }
             Op::Write { at, offset, data } => {
                 self.write(self.node_at(at, replayed)?, *offset, data, false)
@@ -382,10 +381,10 @@ impl Replayed {
         }
     }
 
-    /// The directory and the name of the entry at `place`.
-    fn entry(&self, place: &Place<'_>) -> Result<(Ino, Vec<u8>)> {
-        let dir = self.dir(place)?;
-        Ok((dir, name::encode(&place.key, super::dir::is_root(dir))))
+    /// The directory and the key of the entry at `place`. Not its name: that of a long key leads to
+    /// it only while it is there.
+    fn entry<'a>(&self, place: &'a Place<'_>) -> Result<(Ino, Called<'a>)> {
+        Ok((self.dir(place)?, Called::Key(&place.key)))
     }
 }
 

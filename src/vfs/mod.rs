@@ -106,6 +106,8 @@ pub struct Vfs {
     /// What was said of damage.
     told: damage::Told,
     sealed: AtomicBool,
+    /// What is staged may be half changed: a request was given up in the midst of it.
+    broken: AtomicBool,
     /// Losses of the map when the edit under way began.
     losses_before_edit: AtomicUsize,
     journal: Mutex<Journaled>,
@@ -126,6 +128,7 @@ impl Vfs {
             shown: ShownCache::default(),
             told: damage::Told::default(),
             sealed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             losses_before_edit: AtomicUsize::new(0),
             journal: Mutex::default(),
             texts: control::Texts::default(),
@@ -148,6 +151,21 @@ impl Vfs {
         // The lock makes sure that no edit is under way any more.
         let _staged = self.staged.write();
         self.sealed.store(true, Ordering::Release);
+    }
+
+    /// A request was given up in the midst of it, by a fault in our own code: what is staged may be
+    /// half changed. No more edits are taken, and none of them must be committed.
+    ///
+    /// # Returns
+    /// Whether it is the first one.
+    pub fn give_up(&self) -> bool {
+        self.seal();
+        !self.broken.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether a request [was given up](Self::give_up).
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
     }
 
     /// Whether edits are refused from now on.

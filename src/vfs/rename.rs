@@ -1,6 +1,7 @@
 //! Renames: entries move, never bytes.
 
-use super::{Error, Result, Vfs, control};
+use super::dir::Called;
+use super::{Error, Result, Vfs};
 use crate::journal::Op;
 use crate::overlay::{Ino, Key, Kind, Staged};
 
@@ -34,10 +35,18 @@ impl Vfs {
         new_name: &[u8],
         mode: RenameMode,
     ) -> Result<()> {
-        if control::lookup(dir, name)
-            .or(control::lookup(new_dir, new_name))
-            .is_some()
-        {
+        let (from, to) = (Called::Name(name), Called::Name(new_name));
+        self.move_entry((dir, from), (new_dir, to), mode)
+    }
+
+    /// Renames what is called so in one directory to what is called so in another.
+    pub(super) fn move_entry(
+        &self,
+        (dir, name): (Ino, Called<'_>),
+        (new_dir, new_name): (Ino, Called<'_>),
+        mode: RenameMode,
+    ) -> Result<()> {
+        if name.is_fixed(dir) || new_name.is_fixed(new_dir) {
             return Err(Error::NotPermitted);
         }
         self.must_be_editable(dir)?;

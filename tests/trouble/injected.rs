@@ -29,7 +29,7 @@ fn content(file: &Path) -> Tree {
 }
 
 /// Traces the process that serves the mount, and has its calls end as `how` says.
-fn inject(case: &Case, call: &str, how: &str) -> Running {
+pub fn inject(case: &Case, call: &str, how: &str) -> Running {
     let server = case.server();
     let strace = case.start(&format!(
         "strace -f -p {server} -o trace -e trace={call} -e inject={call}:{how}"

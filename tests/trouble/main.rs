@@ -5,6 +5,8 @@
 mod common;
 mod full;
 mod injected;
+mod panicked;
+mod recovered;
 
 use common::{Node, Options, Oracle, Tree};
 use std::path::Path;
