@@ -26,6 +26,7 @@ pub(super) fn errno(e: Error) -> Errno {
         // Whoever knows the place has told them.
         Error::Damaged(_) | Error::Lost | Error::Incomplete => Errno::EIO,
         Error::NotCommitted => Errno::EIO,
+        Error::NoMemory => Errno::ENOMEM,
         Error::Journal(e) => {
             log::warn!("an edit was refused, for the journal cannot be written: {e}");
             match e.raw_os_error() {

@@ -50,6 +50,8 @@ pub enum Error {
     NotCommitted,
     /// The mount is ending and takes no more edits.
     Sealed,
+    /// There is not enough memory for what is to be staged.
+    NoMemory,
 }
 
 impl std::fmt::Display for Error {
@@ -75,6 +77,7 @@ impl std::fmt::Display for Error {
             Error::Journal(e) => return write!(f, "the journal cannot be written: {e}"),
             Error::NotCommitted => "not committed",
             Error::Sealed => "the mount is ending",
+            Error::NoMemory => "not enough memory",
         })
     }
 }

@@ -66,7 +66,8 @@ impl Vfs {
     /// and set-group-id bits by it.
     ///
     /// # Errors
-    /// [`Error::TooBig`] past [`MAX_FILE`], [`Error::IsDirectory`], [`Error::ReadOnly`].
+    /// [`Error::TooBig`] past [`MAX_FILE`], [`Error::IsDirectory`], [`Error::ReadOnly`],
+    /// [`Error::NoMemory`].
     pub fn write(&self, ino: Ino, offset: u64, data: &[u8], drop_ids: bool) -> Result<()> {
         self.must_be_editable(ino)?;
         let end = offset
@@ -76,6 +77,7 @@ impl Vfs {
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
         self.must_take_content(&mut staged, ino)?;
+        self.make_room(&mut staged, ino, end)?;
         self.record_content(&staged, ino)?;
         self.record(&staged, |names| {
             let at = names.node(ino)?;
@@ -129,6 +131,9 @@ impl Vfs {
             return Err(Error::TooBig);
         }
         self.must_take_content(staged, ino)?;
+        if size > self.content_len(staged, ino)? {
+            self.make_room(staged, ino, size as usize)?;
+        }
         self.record_content(staged, ino)?;
         self.record(staged, |names| {
             Some(Op::Resize {
@@ -184,6 +189,41 @@ impl Vfs {
         Ok(Arc::make_mut(
             content.get_or_insert_with(|| Arc::new(shown)),
         ))
+    }
+
+    /// Length in bytes of the content of the file `ino`, as it is shown.
+    fn content_len(&self, staged: &Staged, ino: Ino) -> Result<u64> {
+        match staged.node(ino).and_then(|node| node.content.as_ref()) {
+            Some(content) => Ok(content.len() as u64),
+            None => self.steady(|| {
+                let value = self.base.element(ino)?.map_or(&[][..], |e| e.value);
+                Ok(self.shown.len(value, self.options.raw))
+            }),
+        }
+    }
+
+    /// Takes the memory that the file `ino` needs with `len` bytes, if it is to be longer than it is. That
+    /// there is none must be known before the edit is in the journal; the content is as before.
+    fn make_room(&self, staged: &mut Staged, ino: Ino, len: usize) -> Result<()> {
+        if staged.node(ino).is_none_or(|node| node.content.is_none()) {
+            self.content_mut(staged, ino, usize::MAX)?;
+        }
+        let node = staged.node_mut(ino, Kind::File);
+        let Some(content) = &mut node.content else {
+            return Ok(());
+        };
+        match Arc::get_mut(content) {
+            Some(own) => own.try_reserve(len.saturating_sub(own.len())),
+            // Others have it too: the last commit, or somebody who tells what is pending.
+            None => {
+                let mut own = Vec::new();
+                own.try_reserve_exact(len.max(content.len())).map(|()| {
+                    own.extend_from_slice(content);
+                    *content = Arc::new(own);
+                })
+            }
+        }
+        .map_err(|_| Error::NoMemory)
     }
 
     /// Enters the base node `ino`, of which something is about to be staged, in its directory.

@@ -18,6 +18,8 @@ use std::panic::resume_unwind;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use boltfs::vfs::Error;
+use common::fs::{Fs, bucket, tree, value};
 use common::{Fixture, Rng};
 use targets::commit::{Outcome, mounted};
 use targets::input::Input;
@@ -222,4 +224,37 @@ fn nothing_readable_is_lost_by_edits_of_any_fixture() {
         }
     }
     figures.print("edits of fixtures");
+}
+
+/// What does not fit into memory is refused, and nothing has happened: not to the file, nor in the journal.
+#[test]
+fn an_edit_for_which_there_is_no_memory_is_refused() {
+    let small = value(b"{\"a\":1}");
+    let mut fs = Fs::new(&tree([(
+        "b",
+        bucket([("old", small), ("json", value("{}"))]),
+    )]));
+    fs.keep_journal();
+    let committed = fs.save("b/committed", "before").expect("there is memory");
+    fs.commit();
+    let new = fs.save("b/new", "before").expect("there is memory");
+    let old = fs.at("b/old").expect("it is there");
+    let (pending, journal) = (fs.pending(), fs.journal().expect("there is one").bytes());
+    for ino in [old, new, committed] {
+        let content = fs.read_node(ino).expect("it can be read");
+        memory::with_at_most(1 << 20, || {
+            for offset in [2 << 20, 1 << 30] {
+                let written = fs.vfs.write(ino, offset, b"far behind", false);
+                assert!(matches!(written, Err(Error::NoMemory)), "{written:?}");
+                let longer = fs.truncate(ino, offset);
+                assert!(matches!(longer, Err(Error::NoMemory)), "{longer:?}");
+            }
+        });
+        assert_eq!(fs.read_node(ino).expect("it can be read"), content);
+    }
+    assert_eq!(fs.pending(), pending);
+    assert_eq!(fs.journal().expect("there is one").bytes(), journal);
+    // What fits is taken.
+    memory::with_at_most(1 << 20, || fs.vfs.write(old, 1 << 18, b"x", false)).expect("it fits");
+    fs.commit();
 }
