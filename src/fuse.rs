@@ -34,7 +34,7 @@ const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 /// A number is never given to another node.
 const GENERATION: Generation = Generation(0);
 /// Largest write, and largest read-ahead, in bytes.
-const MAX_TRANSFER: u32 = 1 << 20;
+pub const MAX_TRANSFER: u32 = 1 << 20;
 
 /// What the kernel must be able to do.
 const NEEDED: InitFlags = InitFlags::FUSE_NO_OPEN_SUPPORT.union(InitFlags::FUSE_NO_OPENDIR_SUPPORT);

@@ -3,14 +3,37 @@
 //! Run by `scripts/bench`, which builds what this needs. Each row measures its contestants in turn, several rounds in
 //! one run, and tells the medians and their ratio. Nothing here passes or fails.
 
+mod commits;
 mod data;
 mod measure;
+mod micro;
 mod mount;
+mod mounts;
 mod report;
-mod rows;
+mod runner;
 
 use std::path::PathBuf;
 use std::time::Instant;
+
+/// Groups of rows that share what they need.
+const GROUPS: &[fn(&data::Place, &mut runner::Runner<'_>)] = &[
+    mounts::searching,
+    mounts::listing,
+    mounts::looking,
+    mounts::removing,
+    mounts::copying,
+    mounts::keeping,
+    mounts::large_value,
+    mounts::json,
+    mounts::mounting,
+    mounts::memory,
+    commits::committing,
+    commits::sparse,
+    commits::checking,
+    micro::finding,
+    micro::merging,
+    micro::rendering,
+];
 
 const USAGE: &str = "usage: scripts/bench [--quick] [--rounds N] [--only TEXT]… [--dir DIR] [--markdown FILE] [--svg FILE]
 
@@ -68,11 +91,11 @@ fn main() {
     let dir = options.dir.canonicalize().expect("it has a path");
     let place = data::Place::new(dir, options.quick);
     let mut results = Vec::new();
-    for group in rows::GROUPS {
+    for group in GROUPS {
         let wanted = |name: &str| {
             options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()))
         };
-        let mut runner = rows::Runner::new(options.rounds, &wanted, &mut results);
+        let mut runner = runner::Runner::new(options.rounds, &wanted, &mut results);
         group(&place, &mut runner);
     }
     let table = report::markdown(&results, options.rounds);

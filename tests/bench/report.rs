@@ -1,7 +1,7 @@
 //! The results as a table for the README, and as a plot.
 
 use super::measure::Sample;
-use super::rows::{Goal, Outcome};
+use super::runner::{Goal, Outcome};
 use std::fmt::Write;
 use std::fs;
 use std::process::Command;
