@@ -68,10 +68,7 @@ pub fn mount(plan: &Plan) -> Result<(OwnedFd, Mount)> {
         through_fusermount(plan)?
     };
     match mountinfo::at(&plan.point) {
-        Ok(Some(mount)) if mount.is_ours() => {
-            read_ahead(mount.device);
-            Ok((device, mount))
-        }
+        Ok(Some(mount)) if mount.is_ours() => Ok((device, mount)),
         found => {
             drop(device);
             let _ = unmount(&plan.point, Manner::Lazy);
@@ -88,7 +85,9 @@ pub fn mount(plan: &Plan) -> Result<(OwnedFd, Mount)> {
 
 /// Lets the kernel read ahead as much as one request may ask for, not just its usual 128 KiB: a long
 /// value is read twice as fast. Only root may; where that is not possible all is well without it.
-fn read_ahead(device: Device) {
+///
+/// To be called once the kernel was answered what it asks at the start: that takes it back.
+pub fn read_ahead(device: Device) {
     let setting = format!("/sys/class/bdi/{device}/read_ahead_kb");
     let kib = crate::fuse::MAX_TRANSFER >> 10;
     if let Err(e) = std::fs::write(&setting, kib.to_string()) {

@@ -114,6 +114,7 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     };
     let session = fuser::Session::from_fd(filesystem, device, acl, config)
         .map_err(|e| cannot("the kernel's FUSE does not talk to us", e))?;
+    mount::read_ahead(mount.device);
     commands.live(session.notifier());
     let started = also_device.and_then(|device| device.map_or(Ok(()), |d| prefetch.start(d)));
     if let Err(e) = started {
