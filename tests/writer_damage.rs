@@ -315,6 +315,45 @@ fn odd_trees_are_healed() {
     });
 }
 
+/// A bucket lies behind the pages in use, where an older meta was taken or a newer one is wrong. All of it is still there:
+/// a commit beside it writes to none of it, not to what its root leads to either.
+#[test]
+fn what_lies_behind_the_pages_in_use_can_still_be_salvaged() {
+    let mut build = Build::new(512);
+    let good = build.leaf(&[plain(b"k", b"v")]);
+    let behind = build.next() + 1;
+    build.root = build.leaf(&[paged(b"behind", behind + 2), paged(b"good", good)]);
+    build.hwm = Some(behind);
+    let leaves = [b"a", b"m"].map(|key| build.leaf(&[plain(key, &[b'.'; 300])]));
+    let root = build.branch(&[(b"a", leaves[0]), (b"m", leaves[1])]);
+    assert_eq!(root, behind + 2);
+    let bytes = build.file();
+    let base = open(&bytes).unwrap();
+    let before = read(&base).tree;
+    let (report, found) = findings(&base);
+    assert!(report.free.is_none(), "{found:?}");
+    let mut staged = Staged::new(&before, vec![]);
+    for n in 0..20u8 {
+        let good = staged.bucket_mut(&[b"good".to_vec()]);
+        good.nodes.insert(vec![n + 1], Item::Value(vec![n; 100]));
+    }
+    let disk = MemDisk::new(bytes);
+    let options = CommitOptions {
+        avoid: Some(&report.dangling),
+        damaged: true,
+        ..CommitOptions::default()
+    };
+    let changes = staged.changes(&base, &before);
+    commit(&disk, &base, None, changes, &options).unwrap();
+    // More pages are in use now, and those are among them.
+    let after = read(&disk.snapshot());
+    assert!(after.errors.is_empty(), "{:?}", after.errors);
+    let found = after.tree.bucket(&[b"behind".to_vec()]).unwrap();
+    let value = Node::Value(vec![b'.'; 300]);
+    let expected = [b"a", b"m"].map(|key| (key.to_vec(), value.clone()));
+    assert!(found.nodes == expected.into(), "other pages are shown");
+}
+
 /// Two buckets have the same pages, which the check finds. One of them is deleted: bbolt must not be told that they are
 /// free, or its next write destroys the other bucket.
 #[test]

@@ -119,6 +119,12 @@ impl<'g, 'a> Walker<'g, 'a> {
         }
     }
 
+    /// Pages that the file has, behind the high-water mark too, the last one whole or not.
+    fn pages_in_file(&self) -> u64 {
+        let snapshot = self.ground.snapshot;
+        snapshot.file_len().div_ceil(snapshot.page_size() as u64)
+    }
+
     /// Enters the root bucket. Follow with [`run`](Self::run) or [`split`](Self::split).
     pub(super) fn enter_root(&mut self) {
         let root = self.ground.snapshot.root_ref().root;
@@ -367,6 +373,11 @@ impl<'g, 'a> Walker<'g, 'a> {
             if (hwm..hwm.saturating_add(DANGLING)).contains(&pgid) {
                 self.dangling.insert(pgid);
             }
+            // If the page is there, what it leads to may be there too, behind the pages in use.
+            let in_file = self.pages_in_file();
+            if (hwm..in_file).contains(&pgid) {
+                self.dangling.insert_run(hwm, (in_file - hwm).min(DANGLING));
+            }
             return lost(self, Error::page(pgid, Damage::OutOfRange { hwm }));
         }
         if pgid >= self.ground.pages {
@@ -393,9 +404,7 @@ impl<'g, 'a> Walker<'g, 'a> {
                 } = e
                 {
                     // Its tail may still be there, behind the pages in use.
-                    let in_file = self.ground.snapshot.file_len();
-                    let in_file = in_file.div_ceil(self.ground.snapshot.page_size() as u64);
-                    let end = in_file.min(pgid + 1 + u64::from(overflow));
+                    let end = self.pages_in_file().min(pgid + 1 + u64::from(overflow));
                     let count = end.saturating_sub(hwm).min(DANGLING);
                     self.dangling.insert_run(hwm, count);
                 }

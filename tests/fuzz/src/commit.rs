@@ -163,6 +163,7 @@ impl Case {
     fn is_disordered(&self) -> bool {
         self.finds(&[Kind::KeyOrder])
             || self.is_looping()
+            || !self.report.dangling.is_empty()
             || !self.before.lost.is_empty()
             || !self.before.doubled.is_empty()
             || self.is_too_long()
