@@ -121,6 +121,8 @@ pub enum Damage {
         /// The index of the offending element.
         index: usize,
     },
+    /// A key that stands where no look-up goes for it.
+    Displaced,
     /// A page that is its own ancestor.
     Cycle,
     /// A page that is part of two buckets, or of one twice.
@@ -173,6 +175,7 @@ impl fmt::Display for Damage {
             Damage::Unsorted { index } => {
                 write!(f, "has its keys out of order (element {index})")
             }
+            Damage::Displaced => write!(f, "holds a key that belongs to another page"),
             Damage::Cycle => write!(f, "is its own ancestor"),
             Damage::Shared => write!(f, "is used in two places"),
             Damage::TooDeep => write!(f, "lies below more branch levels than a database can have"),

@@ -263,6 +263,12 @@ impl<'a> Listing<'a> {
         let found = match self.merged.staged.entry(self.dir, element.key) {
             Some(Entry::Whiteout) => None,
             Some(Entry::Node { ino, .. }) => self.merged.node(ino)?,
+            // What a look-up finds, if that is another one.
+            None if self.disordered => {
+                let found = self.merged.base.find(dir, element.key);
+                let found = found.ok().flatten().unwrap_or(element);
+                Some(self.merged.in_base(dir, found)?)
+            }
             None => Some(self.merged.in_base(dir, element)?),
         };
         Ok(found.map(|found| ListEntry {

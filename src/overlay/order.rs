@@ -70,11 +70,11 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The walk has met keys out of order: behind what it answers, a seek does not find the place.
+    /// Keys out of order were met: behind what is answered, a seek does not find the place.
     pub fn is_disordered(&self) -> bool {
         match self {
             Elements::Walk(cursor) => cursor.is_disordered(),
-            Elements::Known { .. } => false,
+            Elements::Known { .. } => true,
         }
     }
 }

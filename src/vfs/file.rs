@@ -237,7 +237,7 @@ impl Vfs {
             return Ok(());
         }
         let key = Key::from(&key[..]);
-        let below = self.below_for_edit(staged, dir, &key)?;
+        let below = self.own_below_for_edit(staged, dir, &key, ino)?;
         self.touch_up(staged, dir)?;
         staged.set(dir, key, ino, below);
         Ok(())

@@ -411,10 +411,36 @@ impl Vfs {
     /// # Errors
     /// Damage there that would keep the edit from being written.
     fn below_for_edit(&self, staged: &Staged, dir: Ino, key: &[u8]) -> Result<bool> {
+        Ok(self.element_for_edit(staged, dir, key)?.is_some())
+    }
+
+    fn element_for_edit<'a>(
+        &'a self,
+        staged: &'a Staged,
+        dir: Ino,
+        key: &[u8],
+    ) -> Result<Option<bolt::Element<'a>>> {
         if let Some(base_dir) = self.base.dir(dir)? {
             self.base.verify_editable(&base_dir, key)?;
         }
-        Ok(self.merged(staged).below(dir, key)?.is_some())
+        Ok(self.merged(staged).below(dir, key)?)
+    }
+
+    /// As [`below_for_edit`](Self::below_for_edit) where `ino` is the base's node at `key`. Damage can
+    /// have put a node where a look-up finds nothing, or another one: an edit would be made beside it,
+    /// and what is listed would stay as it is.
+    ///
+    /// # Errors
+    /// As there.
+    fn own_below_for_edit(&self, staged: &Staged, dir: Ino, key: &[u8], ino: Ino) -> Result<bool> {
+        let found = self.element_for_edit(staged, dir, key)?;
+        match ino.element() {
+            Some((_, offset)) if found.is_none_or(|found| found.offset != offset) => {
+                let page = self.snapshot().pgid_at(offset);
+                Err(bolt::Error::page(page, bolt::Damage::Displaced).into())
+            }
+            _ => Ok(found.is_some()),
+        }
     }
 
     /// Enters `dir`, in which something is about to change, in its own directory, and so on up to
@@ -426,7 +452,7 @@ impl Vfs {
             if staged.entry(parent, &key).is_some() {
                 break;
             }
-            let below = self.below_for_edit(staged, parent, &key)?;
+            let below = self.own_below_for_edit(staged, parent, &key, at)?;
             missing.push((parent, overlay::Key::from(&key[..]), at, below));
             at = parent;
         }

@@ -178,6 +178,59 @@ fn a_listing_that_is_gone_on_with_is_not_misled_by_a_page_at_two_places() {
     }
 }
 
+/// Damage has put keys where no look-up goes: one that is nowhere else, one that stands in its own place too, and a bucket.
+#[test]
+fn what_stands_where_no_look_up_goes_is_not_edited_in_vain() {
+    let mut build = Build::new(512);
+    let inner = build.leaf(&[plain(b"k", b"v")]);
+    let first = build.leaf(&[
+        plain(b"a", b"1"),
+        plain(b"n", b"old"),
+        plain(b"q", b"lost"),
+        paged(b"r", inner),
+    ]);
+    let second = build.leaf(&[plain(b"m", b"2"), plain(b"n", b"new")]);
+    let branch = build.branch(&[(b"a", first), (b"m", second)]);
+    build.root = build.leaf(&[paged(b"bucket", branch)]);
+    let file = build.file();
+    let mut fs = Fs::over(file.clone(), options());
+    let bucket = fs.at("bucket").unwrap();
+    let mut listed = Vec::new();
+    let entries = fs.vfs.readdir(bucket, 0, &mut |entry| {
+        listed.push((entry.name.to_vec(), entry.attr.ino));
+        true
+    });
+    entries.unwrap();
+    let ino = |name: &[u8]| listed.iter().find(|(listed, _)| listed == name).unwrap().1;
+    // It can be read by whoever has it from the listing; of two elements the listing has the one that is found by name.
+    assert_eq!(fs.read_node(ino(b"q")).unwrap(), b"lost");
+    assert_eq!(fs.read_node(ino(b"n")).unwrap(), b"new");
+    assert_eq!(fs.at("bucket/n").unwrap(), ino(b"n"));
+    // An edit would be made in another place, and the listing would show the old value ever after.
+    refused!(
+        fs.vfs.write(ino(b"q"), 0, b"edited", false),
+        Error::Damaged(_)
+    );
+    refused!(fs.truncate(ino(b"q"), 0), Error::Damaged(_));
+    refused!(
+        fs.vfs.create(ino(b"r"), b"new", 0o600, 0, 0),
+        Error::Damaged(_)
+    );
+    refused!(fs.vfs.unlink(ino(b"r"), b"k"), Error::Damaged(_));
+    refused!(fs.rm("bucket/q"), Error::NotFound);
+    assert_eq!(fs.pending(), [""; 0]);
+    // Beside it all is as ever.
+    fs.save("bucket/n", "edited").unwrap();
+    assert_eq!(fs.text("bucket/n"), "edited");
+    match fs.try_commit() {
+        Ok(()) => assert_eq!(
+            Fs::over(fs.disk.bytes(), options()).text("bucket/n"),
+            "edited"
+        ),
+        Err(_) => assert_eq!(fs.disk.bytes(), file),
+    }
+}
+
 /// Nothing that can be done to any of the damaged databases ends in a panic, or goes on for ever.
 #[test]
 fn every_damaged_fixture_can_be_walked_and_cleared() {
