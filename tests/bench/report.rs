@@ -129,7 +129,7 @@ fn machine() -> String {
 
 /// The plot: one bar a row, how much of what is allowed was taken, on a logarithmic scale.
 pub fn svg(results: &[Outcome]) -> String {
-    const LEFT: f64 = 430.0;
+    const LEFT: f64 = 510.0;
     const WIDTH: f64 = 420.0;
     const ROW: f64 = 22.0;
     const TOP: f64 = 48.0;
@@ -137,8 +137,8 @@ pub fn svg(results: &[Outcome]) -> String {
     let x = |share: f64| LEFT + WIDTH * ((share.clamp(0.01, 10.0).log10() + 2.0) / 3.0);
     let height = TOP + ROW * results.len() as f64 + 12.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 960 {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-         <rect width=\"960\" height=\"{height}\" fill=\"white\"/>\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1040 {height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
+         <rect width=\"1040\" height=\"{height}\" fill=\"white\"/>\n\
          <text x=\"12\" y=\"18\" font-size=\"14\">What each row takes, of what it may take (1 is the limit; left is better)</text>\n"
     );
     for (share, label) in [(0.01, "0.01"), (0.1, "0.1"), (1.0, "1"), (10.0, "10")] {

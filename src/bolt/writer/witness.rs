@@ -20,17 +20,26 @@ pub(super) struct Witness {
 impl Witness {
     /// The last byte of `bytes`, which lie at `offset` of the file, that is not zero.
     pub fn last_of(bytes: &[u8], offset: u64) -> Option<Witness> {
-        let at = bytes.iter().rposition(|&byte| byte != 0)?;
+        // By the line: mostly there are many that are all zero, or none.
+        const LINE: usize = 64;
+        let is_zero = |line: &[u8]| line.iter().fold(0, |any, &byte| any | byte) == 0;
+        let behind: usize = bytes
+            .rchunks(LINE)
+            .take_while(|line| is_zero(line))
+            .map(<[u8]>::len)
+            .sum();
+        let rest = bytes.get(..bytes.len() - behind)?;
+        let at = rest.iter().rposition(|&byte| byte != 0)?;
         Some(Witness {
             offset: offset + at as u64,
-            byte: *bytes.get(at)?,
+            byte: *rest.get(at)?,
         })
     }
 
     /// The last byte of `base` that is not zero and on no page that was or may be written to. None if
     /// there is none in a long stretch at the end: no database has one.
     pub fn of_base(base: &Snapshot, is_written_to: impl Fn(u64) -> bool) -> Option<Witness> {
-        const STRETCH: u64 = 64 << 20;
+        const STRETCH: u64 = 16 << 20;
         let size = base.page_size() as u64;
         let pages = 2..base.meta().hwm.min(base.file_len() / size);
         let mut pages = pages.rev().take((STRETCH / size) as usize);
