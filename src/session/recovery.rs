@@ -242,23 +242,30 @@ fn of_other_state(path: &Path, store: &Store, origin: Origin) -> Failure {
     let (journal, database) = (path.display(), store.path().display());
     let vfs = store.vfs();
     let base = vfs.snapshot();
+    let txid = base.meta().txid;
     let (which, with) = match base.newer() {
-        Some(_) => ("the current", "without --meta".to_owned()),
+        Some(_) => (
+            "its current state",
+            "To take them up, mount without --meta and with --recover.".to_owned(),
+        ),
         None => (
-            "the older",
-            format!("with --meta {}", 1 - base.slot().min(1)),
+            "its older state: it was changed since, or mounted with --meta then",
+            format!(
+                "To take them up over the older state, mount with --meta {} and with --recover; a \
+                 commit then gives transaction {txid} up.",
+                1 - base.slot().min(1)
+            ),
         ),
     };
     Failure::new(
         format!(
-            "{journal} holds edits of an earlier mount that start from transaction {}, {which} state \
-             of {database}, and this is transaction {}",
-            origin.txid,
-            base.meta().txid
+            "{journal} holds edits of an earlier mount of {database} that start from transaction {}, \
+             {which}; this is transaction {txid}",
+            origin.txid
         ),
         format!(
-            "They are not mixed. To take them up, mount {with} and with --recover; to drop them, add \
-             --discard. See them with: boltfs journal {journal}"
+            "They are not mixed. {with} To drop them, add --discard. See them with: boltfs journal \
+             {journal}"
         ),
     )
 }

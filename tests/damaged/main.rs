@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use common::case::Case;
+use common::process::wait_until;
 use common::{Node, Tree};
 
 /// How long anything may take that happens by itself.
@@ -25,6 +26,10 @@ pub fn mount(case: &Case, options: &str) {
     case.sh(&format!("boltfs -f {options} db mnt > /dev/null 2> said &"))
         .expect_success();
     case.await_mounted();
+    // It is mounted a moment before anybody answers.
+    wait_until("it answers", PATIENCE, || {
+        case.boltfs(&["status", "mnt"]).is_success()
+    });
 }
 
 /// What it has said so far.

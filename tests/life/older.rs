@@ -262,8 +262,8 @@ fn a_killed_mount_of_it_is_recovered_with_the_same_meta_page_alone() {
     refuse(
         "",
         &[
-            "start from transaction 2, the older state of",
-            "mount with --meta 0 and with --recover",
+            "start from transaction 2, its older state: it was changed since, or mounted with --meta then; this is transaction 3",
+            "mount with --meta 0 and with --recover; a commit then gives transaction 3 up.",
         ],
     );
     assert!(fs::read(case.db()).unwrap() == before);
@@ -278,7 +278,7 @@ fn a_killed_mount_of_it_is_recovered_with_the_same_meta_page_alone() {
     refuse(
         "--meta 0",
         &[
-            "start from transaction 3, the current state of",
+            "start from transaction 3, its current state; this is",
             "mount without --meta and with --recover",
         ],
     );
@@ -293,7 +293,7 @@ fn a_killed_mount_of_it_is_recovered_with_the_same_meta_page_alone() {
     );
     refuse(
         "--meta 0",
-        &["start from transaction 5, the current state of"],
+        &["start from transaction 5, its current state; this is"],
     );
     case.sh("boltfs --recover db mnt; [ -e mnt/b/x ]; ! [ -e mnt/b/text ]; boltfs umount mnt")
         .expect_success();
