@@ -4,9 +4,9 @@
 use super::{Fuse, Prefetch};
 use crate::vfs::Vfs;
 use fuser::{
-    BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags, RenameFlags,
-    ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::any::Any;
 use std::ffi::OsStr;
@@ -111,6 +111,7 @@ impl Filesystem for Guarded {
         readdir(node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory);
         readdirplus(node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus);
         statfs(node: INodeNo, reply: ReplyStatfs);
+        access(node: INodeNo, mask: AccessFlags, reply: ReplyEmpty);
         getxattr(node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr);
         listxattr(node: INodeNo, size: u32, reply: ReplyXattr);
         setxattr(
