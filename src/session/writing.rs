@@ -254,7 +254,7 @@ impl Store {
     fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
         // A small commit to a huge file is not to wait; pages are appended then. But where damage is
         // known, what it leaves to be salvaged must not be listed as free.
-        let is_wanted = check::is_quick(self.vfs.snapshot()) || !self.vfs.damage().is_empty();
+        let is_wanted = check::is_quick(self.vfs.snapshot()) || !self.vfs.seems_sound();
         let proof = match self.proof.get() {
             None if is_wanted => Some(self.check()),
             known => known,

@@ -196,11 +196,16 @@ fn what_stands_where_no_look_up_goes_is_not_edited_in_vain() {
     let mut fs = Fs::over(file.clone(), options());
     let bucket = fs.at("bucket").unwrap();
     let mut listed = Vec::new();
-    let entries = fs.vfs.readdir(bucket, 0, &mut |entry| {
-        listed.push((entry.name.to_vec(), entry.attr.ino));
-        true
-    });
-    entries.unwrap();
+    let entries = |listed: &mut Vec<_>| {
+        fs.vfs.readdir(bucket, 0, &mut |entry| {
+            listed.push((entry.name.to_vec(), entry.attr.ino));
+            true
+        })
+    };
+    assert!(fs.vfs.seems_sound());
+    entries(&mut listed).unwrap();
+    // A commit makes sure from here on what is in use.
+    assert!(!fs.vfs.seems_sound());
     let ino = |name: &[u8]| listed.iter().find(|(listed, _)| listed == name).unwrap().1;
     // It can be read by whoever has it from the listing; of two elements the listing has the one that is found by name.
     assert_eq!(fs.read_node(ino(b"q")).unwrap(), b"lost");
