@@ -406,8 +406,16 @@ fn edits_are_not_mixed_with_a_database_that_was_changed_since() {
     let edit = common::Edit::CreateBucket {
         path: vec![b"since".to_vec()],
     };
+    let again = common::Edit::CreateBucket {
+        path: vec![b"again".to_vec()],
+    };
+    // Two transactions: after one, the state that the edits start from would still be there.
     Oracle::shared()
-        .edit(&killed.database, &[vec![edit]], Options::default())
+        .edit(
+            &killed.database,
+            &[vec![edit], vec![again]],
+            Options::default(),
+        )
         .expect("bbolt edits it");
     let before = fs::read(&killed.database).expect("the database is there");
     let mountpoint = TempDir::new("refused");

@@ -116,10 +116,26 @@ impl<'a> Place<'a> {
         let Some(content) = node.and_then(|node| node.content.as_ref()) else {
             return Ok(as_written(own.unwrap_or_default()));
         };
-        // Saved content follows the style of the value that the key had; at a key that had none,
-        // that of the value it was made from.
-        let below = below.filter(|e| !e.is_bucket()).map(|e| e.value);
-        let previous = below.or_else(|| reference(*tree, self.dir, key)).or(own);
+        // Saved content follows the style of the value that the key has in the database; at a key
+        // that has none, that of the value it was made from.
+        let last = tree.staged.last();
+        if let Some(value) = last.untouched(ino, content) {
+            return Ok(as_written(value));
+        }
+        let there = last.at(tree.base, self.dir, key).unwrap_or_else(|| {
+            let below = below.filter(|e| !e.is_bucket());
+            below.map(|e| e.value)
+        });
+        if let Some(value) = there.filter(|_| last.has(self.dir, key, content)) {
+            return Ok(Stands::Value(Stored {
+                bytes: Cow::Borrowed(value),
+                note: Note::Unchanged,
+            }));
+        }
+        let previous = there
+            .or_else(|| reference(*tree, self.dir, key))
+            .or_else(|| last.of_node(ino))
+            .or(own);
         Ok(Stands::Value(text::stored(content, previous, raw)))
     }
 
@@ -155,22 +171,14 @@ fn as_written(value: &[u8]) -> Stands<'_> {
     })
 }
 
-/// The value that the base has at the same path, where `dir` is a bucket made anew in the place of
-/// one that was removed: what is saved there follows the old value's style.
+/// The value that the database has at the same path, where `dir` is a bucket made anew in the place
+/// of one that was removed: what is saved there follows the old value's style.
 fn reference<'a>(tree: Merged<'a>, dir: Ino, key: &[u8]) -> Option<&'a [u8]> {
     if !dir.is_staged() {
         return None;
     }
     let path = tree.path(dir)?;
-    let mut bucket = tree.base.snapshot().root();
-    for name in &path {
-        let element = bucket.get(name).ok()??;
-        bucket = element
-            .is_bucket()
-            .then(|| bucket.sub_bucket(&element).ok())??;
-    }
-    let element = bucket.get(key).ok()??;
-    (!element.is_bucket()).then_some(element.value)
+    tree.staged.last().at_path(tree.base, &path, key)
 }
 
 /// What a staged entry means for the bucket of the base it stands in.

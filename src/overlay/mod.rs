@@ -16,6 +16,7 @@
 pub mod base;
 pub mod changes;
 pub mod ino;
+pub mod last;
 pub mod merged;
 pub mod order;
 pub mod pending;
@@ -24,6 +25,7 @@ pub mod staged;
 pub use base::Base;
 pub use changes::changes;
 pub use ino::Ino;
+pub use last::Last;
 pub use merged::{Found, Merged, Position};
 pub use pending::{Change, Kind as PendingKind, Pending, Which, pending};
 pub use staged::{Attrs, Entry, Key, Kind, Node, Staged};

@@ -28,10 +28,13 @@ pub use xattr::SetXattr;
 use crate::bolt::check::Counts;
 use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
-use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Merged, Staged, Which};
+use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Last, Merged, Staged, Which};
 use crate::view::name;
 use journaled::Journaled;
-use parking_lot::{MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{
+    MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
+    RwLockWriteGuard,
+};
 use shown::ShownCache;
 use std::collections::HashSet;
 use std::ops::{Bound, ControlFlow};
@@ -187,9 +190,19 @@ impl Vfs {
         commit: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
         let staged = self.staged.upgradable_read();
-        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
+        let tree = self.merged(&staged);
+        let changes = overlay::changes(tree, self.options.raw)?;
+        // At the end of a mount nothing follows that would be judged by it.
+        let last = match self.is_sealed() {
+            true => None,
+            false => Some(Last::of(tree, self.options.raw)?),
+        };
         let done = commit(disk, self.snapshot(), changes)?;
         self.end_journal(Some(&done.meta), &staged);
+        let mut staged = RwLockUpgradableReadGuard::upgrade(staged);
+        if let Some(last) = last {
+            Arc::make_mut(&mut staged).set_last(last);
+        }
         *self.committed.write() = Arc::clone(&staged);
         Ok(done)
     }

@@ -569,6 +569,7 @@ impl Driver {
     fn commit(&mut self) {
         let expected = self.model.tree(&self.base, ROOT);
         expected.assert_same(&self.fs.commit(), "the database after the commit");
+        self.model.committed(&self.base);
         self.committed = self.model.clone();
         self.ever_committed = true;
         assert_eq!(self.fs.vfs.pending_count().unwrap(), 0);
@@ -586,9 +587,6 @@ impl Driver {
 
     /// Kills the process: whoever mounts the database next finds every edit again.
     fn kill(&self) {
-        if self.ever_committed {
-            return;
-        }
         let mut recovered = self.fs.recover();
         let told = |fs: &Fs| {
             let mut told = Vec::new();

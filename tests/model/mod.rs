@@ -63,6 +63,20 @@ struct Model {
     nodes: Vec<Body>,
     parent: HashMap<Id, (Id, Vec<u8>)>,
     raw: bool,
+    last: Option<Last>,
+}
+
+/// The file at each key, and its value.
+type Values = BTreeMap<Vec<u8>, (Id, Vec<u8>)>;
+
+/// What the last commit stored: the values in each directory, and of each file the content it had and the value.
+#[derive(Clone)]
+struct Last {
+    dirs: HashMap<Id, Values>,
+    files: HashMap<Id, (Option<Vec<u8>>, Vec<u8>)>,
+    /// Those that were written to since.
+    touched: BTreeSet<Id>,
+    tree: Tree,
 }
 
 /// What an operation answers that must fail.
@@ -88,6 +102,7 @@ impl Model {
             nodes: Vec::new(),
             parent: HashMap::new(),
             raw,
+            last: None,
         };
         model.add_tree(base, Vec::new());
         model
@@ -208,19 +223,23 @@ impl Model {
 
     fn content_mut(&mut self, id: Id) -> &mut Vec<u8> {
         let shown = self.shown(id);
+        if let Some(last) = &mut self.last {
+            last.touched.insert(id);
+        }
         match &mut self.nodes[id] {
             Body::File { content, .. } => content.get_or_insert(shown),
             Body::Dir { .. } => panic!("a directory has no content"),
         }
     }
 
-    /// The value that the base has at the path of `key` in `dir`, a directory that it does not have.
+    /// The value that the database has at the path of `key` in `dir`, a directory that it does not have.
     fn reference(&self, base: &Tree, dir: Id, key: &[u8]) -> Option<Vec<u8>> {
         let is_new = matches!(&self.nodes[dir], Body::Dir { origin: None, .. });
         if !is_new || !self.is_linked(dir) {
             return None;
         }
-        base.value(&self.path(dir), key).map(<[u8]>::to_vec)
+        let tree = self.last.as_ref().map_or(base, |last| &last.tree);
+        tree.value(&self.path(dir), key).map(<[u8]>::to_vec)
     }
 
     /// The value that is stored of the file `id`, at `key` of `dir`.
@@ -241,12 +260,59 @@ impl Model {
             },
             _ => None,
         };
-        let previous = below
+        let last = self.last.as_ref();
+        if let Some(last) = last
+            && let Some((Some(_), value)) = last.files.get(&id)
+            && !last.touched.contains(&id)
+        {
+            return value.clone();
+        }
+        let there = match last.and_then(|last| last.dirs.get(&dir)) {
+            Some(keys) => {
+                let there = keys.get(key);
+                if let Some((file, value)) = there
+                    && last.is_some_and(|last| last.files[file].0.as_ref() == Some(content))
+                {
+                    return value.clone();
+                }
+                there.map(|(_, value)| value.clone())
+            }
+            None => below,
+        };
+        let own = last
+            .and_then(|last| last.files.get(&id).map(|(_, value)| value))
+            .or(own.as_ref());
+        let previous = there
             .or_else(|| self.reference(base, dir, key))
-            .or_else(|| own.clone());
+            .or_else(|| own.cloned());
         text::stored(content, previous.as_deref(), self.raw)
             .bytes
             .into_owned()
+    }
+
+    /// Takes note of a commit.
+    fn committed(&mut self, base: &Tree) {
+        let mut last = Last {
+            dirs: HashMap::new(),
+            files: HashMap::new(),
+            touched: BTreeSet::new(),
+            tree: self.tree(base, ROOT),
+        };
+        for dir in self.linked(true) {
+            let Body::Dir { entries, .. } = &self.nodes[dir] else {
+                continue;
+            };
+            let mut values = BTreeMap::new();
+            for (key, id) in entries {
+                if let Body::File { content, .. } = &self.nodes[*id] {
+                    let value = self.stored(base, dir, key, *id);
+                    last.files.insert(*id, (content.clone(), value.clone()));
+                    values.insert(key.clone(), (*id, value));
+                }
+            }
+            last.dirs.insert(dir, values);
+        }
+        self.last = Some(last);
     }
 
     /// What a commit must leave.
