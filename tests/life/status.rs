@@ -64,7 +64,7 @@ Look closer: boltfs diff {mnt}; commit: boltfs umount {mnt}; drop: boltfs umount
         .expect_success();
     let (text, _) = told(&case, &["status", "mnt"]);
     assert!(
-        text.contains("\n  committed since: up to transaction 3\n1 change is pending:\n  added    b/text  1 byte                final newline left off\n"),
+        text.contains("\n  committed since: up to transaction 3\n1 change is pending:\n  added    b/text  2 bytes\n"),
         "{text}"
     );
     case.boltfs(&["umount", "--discard", "mnt"])
