@@ -290,11 +290,6 @@ impl Base {
         Ok(Elements::after(&self.snapshot, order, offset))
     }
 
-    /// A listing of some directory has met keys out of order.
-    pub fn has_disorder(&self) -> bool {
-        self.dirs.read().slots.iter().any(|d| d.disordered)
-    }
-
     /// Notes that a listing of `dir` has met keys out of order.
     pub fn set_disordered(&self, dir: &BaseDir<'_>) {
         if let Some(d) = self.dirs.write().slots.get_mut(dir.slot as usize) {

@@ -252,14 +252,9 @@ impl Store {
 
     /// Hands `commit` what is known about the pages of the database.
     fn with_options<T>(&self, commit: impl FnOnce(&CommitOptions<'_>) -> T) -> T {
-        // A small commit to a huge file is not to wait; pages are appended then. But where damage is
-        // known, what it leaves to be salvaged must not be listed as free.
-        let is_wanted = check::is_quick(self.vfs.snapshot()) || !self.vfs.seems_sound();
-        let proof = match self.proof.get() {
-            None if is_wanted => Some(self.check()),
-            known => known,
-        };
-        commit(&proof.map_or_else(CommitOptions::default, CommitOptions::proven_by))
+        // However large the file is: without a walk over all of it, nobody knows whether a page that is
+        // replaced is reached in another way too, and holds what is read there.
+        commit(&CommitOptions::proven_by(self.check()))
     }
 
     /// What is to be known about the mounted state, and tells the damage that is among it.

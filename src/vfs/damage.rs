@@ -33,11 +33,6 @@ impl Vfs {
         self.told.0.lock().lines.clone()
     }
 
-    /// Nothing is known of damage, told or not.
-    pub fn seems_sound(&self) -> bool {
-        self.told.0.lock().lines.is_empty() && !self.base.has_disorder()
-    }
-
     /// Takes note of what a check of the mounted tree has found: pages, and each place in words.
     ///
     /// # Returns
