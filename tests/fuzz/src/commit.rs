@@ -59,7 +59,6 @@ pub fn mounted(file: Vec<u8>, input: &mut Input<'_>) -> Outcome {
         base,
         before,
         report,
-        proof: how & 1 == 0,
         file,
     };
     let mut mounted = Mounted::new(case.base.clone(), &case.before, how & 2 == 0);
@@ -102,8 +101,6 @@ struct Case {
     base: Snapshot,
     before: Reading,
     report: Report,
-    /// The check was made before the commit, as it is for all but small edits of huge files.
-    proof: bool,
     file: Vec<u8>,
 }
 
@@ -115,10 +112,10 @@ impl Case {
         prior: Option<&Committed>,
     ) -> Result<Committed, CommitError> {
         let options = CommitOptions {
-            free: self.report.free.as_ref().filter(|_| self.proof),
-            avoid: Some(&self.report.dangling).filter(|_| self.proof),
-            damaged: self.proof && self.report.free.is_none(),
-            abandon_freelist: self.proof && !self.report.freelist_ok,
+            free: self.report.free.as_ref(),
+            avoid: Some(&self.report.dangling),
+            damaged: self.report.free.is_none(),
+            abandon_freelist: !self.report.freelist_ok,
             ..CommitOptions::default()
         };
         mounted.vfs.commit(disk, |disk, base, changes| {
@@ -131,13 +128,7 @@ impl Case {
         disk.reset();
         let size = self.base.page_size();
         let mut precious: PageSet = (2..self.base.meta().hwm.min(1 << 20)).collect();
-        for pgid in self
-            .report
-            .free
-            .iter()
-            .filter(|_| self.proof)
-            .flat_map(PageSet::iter)
-        {
+        for pgid in self.report.free.iter().flat_map(PageSet::iter) {
             precious.remove(pgid);
         }
         precious.insert(prior.map_or(self.base.slot(), |prior| prior.slot).into());
@@ -162,7 +153,6 @@ impl Case {
     /// There is damage in the light of which keys may change their places.
     fn is_disordered(&self) -> bool {
         self.finds(&[Kind::KeyOrder])
-            || self.is_looping()
             || !self.report.dangling.is_empty()
             || !self.before.lost.is_empty()
             || !self.before.doubled.is_empty()
@@ -181,13 +171,6 @@ impl Case {
                 }
             )
         })
-    }
-
-    /// Pages lead back to others that are replaced, or to where new ones are written, and no check was made that would have
-    /// found it: what was edited may be hidden by old content, or be seen where it is not.
-    fn is_looping(&self) -> bool {
-        !self.proof
-            && (self.finds(&[Kind::Cycle, Kind::Shared]) || !self.report.dangling.is_empty())
     }
 
     fn judge(&self, mounted: &Mounted, after: &Snapshot) {
@@ -222,8 +205,7 @@ impl Case {
             errors.map(|f| f.kind).collect()
         };
         let (was, is) = (kinds(&self.report), checked(after));
-        // Nobody has looked whether what was replaced is reached in another way too.
-        let loose = self.is_looping() || self.is_too_long();
+        let loose = self.is_too_long();
         // Of a page with other damage the check does not tell what more is wrong on it.
         let unread = !self.before.errors.is_empty();
         let known =
@@ -235,8 +217,7 @@ impl Case {
         };
         assert!(
             new.is_none(),
-            "{new:?}, proof {}; before:\n  {}\nafter the commit:\n  {}",
-            self.proof,
+            "{new:?}; before:\n  {}\nafter the commit:\n  {}",
             told(&self.report),
             told(&is)
         );
@@ -254,11 +235,11 @@ impl Case {
         // Where look-up finds another than the walk, an edit is one of the other.
         let displaced = path.iter().any(|name| mounted.displaced.contains(name));
         let is_open = |name: &Vec<u8>| {
-            let displaced = displaced || mounted.displaced.contains(name) || self.is_looping();
+            let displaced = displaced || mounted.displaced.contains(name);
             mounted.touched.contains(name) && (!mounted.is_raw() || displaced)
         };
         let is_lost = |name: &Vec<u8>| {
-            let displaced = displaced || mounted.displaced.contains(name) || self.is_looping();
+            let displaced = displaced || mounted.displaced.contains(name);
             mounted.touched.contains(name) && displaced
         };
         for (name, node) in &expected.nodes {
