@@ -40,7 +40,7 @@ fn sh(case: &Case, sbin: Sbin, lines: &str) -> Output {
         ln -s /usr/local/bin/boltfs $sbin/mount.fuse.boltfs; ln -s /usr/local/bin/boltfs $sbin/umount.fuse.boltfs
         ";
     let helpers = if sbin == Sbin::Helpers { helpers } else { "" };
-    let script = format!("{prelude}{helpers}{lines}");
+    let script = common::process::script(&format!("{prelude}{helpers}{lines}"));
     let mut words = vec!["unshare", "-m", "--propagation", "private", "env"];
     let boltfs = format!("boltfs={BOLTFS}");
     words.extend([&boltfs, "bash", "-euo", "pipefail", "-c", &script]);
@@ -65,7 +65,7 @@ fn mount_and_umount_by_root() {
         &case,
         Sbin::Helpers,
         "mount -t fuse.boltfs db mnt -o ro,allow_other,nofail,_netdev,noatime,x-test=1
-         type; options; cat mnt/b/k; ! touch mnt/b/new 2> /dev/null
+         type; options; cat mnt/b/k; not touch mnt/b/new 2> /dev/null
          umount mnt; is_free; type
          mount -t fuse.boltfs db mnt; echo changed > mnt/b/k; umount mnt; is_free",
     );
@@ -153,7 +153,7 @@ fn a_user_may_mount_and_unmount_what_fstab_lets() {
          mount --bind /etc/fstab.boltfs /etc/fstab; rm /etc/fstab.boltfs
          owner=$(stat -c %u:%g .); chown nobody:nogroup db mnt . ; chmod 600 db
          nobody mount mnt; options
-         nobody sh -c 'echo changed > mnt/b/k'; ! cat mnt/b/k 2> /dev/null
+         nobody sh -c 'echo changed > mnt/b/k'; not cat mnt/b/k 2> /dev/null
          nobody umount mnt; is_free; type; chown $owner .",
     );
     let text = output.text();
@@ -235,7 +235,7 @@ fn umount_of_a_mount_that_is_in_use() {
         Sbin::Helpers,
         "mount -t fuse.boltfs db mnt; exec 7> mnt/b/open
          fails umount mnt; type
-         umount -l mnt; type; ! is_free
+         umount -l mnt; type; not is_free
          echo written later >&7; exec 7>&-; await_free
          # Not in use: it is as without -l.
          mount -t fuse.boltfs db mnt; echo lazy > mnt/b/k; umount -l mnt; is_free",

@@ -220,7 +220,7 @@ fn an_etcd_data_directory_is_warned_about() {
 /// Runs lines of bash as root, in a mount namespace of their own. It sees unmounts outside: a copy
 /// of another test's mount would keep that alive.
 fn in_namespace(case: &Case, lines: &str) -> common::process::Output {
-    fs::write(case.join("script"), lines).unwrap();
+    fs::write(case.join("script"), common::process::script(lines)).unwrap();
     let line = "$as_root env \"PATH=$PATH\" unshare -m --propagation slave \
                 bash -euo pipefail script";
     case.sh(line)
@@ -241,22 +241,22 @@ fn an_ordinary_user_mounts_through_fusermount3() {
         user ./boltfs user/db user/mnt
         grep -o "fuse.boltfs $PWD.*" /proc/self/mountinfo
         user cat user/mnt/b/k; echo
-        ! ls user/mnt/b 2> /dev/null || echo "root may look, and should not"
+        not ls user/mnt/b 2> /dev/null
         $user sh -c 'cd user/mnt; exec sleep 600' & sleeper=$!
         until [ "$(readlink /proc/$sleeper/cwd)" = "$PWD/user/mnt" ]; do sleep 0.05; done
-        ! user ./boltfs umount user/mnt 2> busy || echo "unmounted although busy"
+        not user ./boltfs umount user/mnt 2> busy
         grep -o "has its working directory in it" busy
         kill $sleeper; wait $sleeper || true
         user ./boltfs umount user/mnt 2>&1
         $user ./boltfs -f user/db user/mnt & front=$!
         until grep -q "fuse.boltfs $PWD" /proc/self/mountinfo; do sleep 0.05; done
         kill -TERM $front; wait $front
-        ! grep "fuse.boltfs $PWD" /proc/self/mountinfo
+        not grep "fuse.boltfs $PWD" /proc/self/mountinfo
         user ./boltfs user/db user/mnt; ./boltfs umount user/mnt 2>&1
-        ! user ./boltfs -o allow_other user/db user/mnt 2>&1
-        chmod 600 fuse; ! user ./boltfs user/db user/mnt 2>&1
-        chown 0 user/db; chmod 644 user/db; ! user ./boltfs user/db user/mnt 2>&1
-        chmod 600 user/db; ! user ./boltfs user/db user/mnt 2>&1
+        not user ./boltfs -o allow_other user/db user/mnt 2>&1
+        chmod 600 fuse; not user ./boltfs user/db user/mnt 2>&1
+        chown 0 user/db; chmod 644 user/db; not user ./boltfs user/db user/mnt 2>&1
+        chmod 600 user/db; not user ./boltfs user/db user/mnt 2>&1
         "#,
     )
     .expect_success();
@@ -301,7 +301,7 @@ fn mount_8_mounts_through_its_helper() {
         grep -o "[^ ]* - fuse.boltfs $PWD.*" /proc/self/mountinfo
         cat mnt/b/k
         umount mnt; flock db true
-        ! mount -t fuse.boltfs none mnt 2>&1
+        not mount -t fuse.boltfs none mnt 2>&1
         "#,
     )
     .expect_success();
@@ -321,10 +321,10 @@ fn root_is_bound_by_the_owner_and_mode_of_the_file_only_for_others() {
         &case,
         r#"
         chown 0 db; chmod 755 .; chmod 600 db; boltfs -o allow_other db mnt
-        ! setpriv --reuid=65534 --regid=65534 --clear-groups cat mnt/b/k 2>&1
+        not setpriv --reuid=65534 --regid=65534 --clear-groups cat mnt/b/k 2>&1
         boltfs umount mnt; chmod 644 db; boltfs -o allow_other db mnt
         setpriv --reuid=65534 --regid=65534 --clear-groups cat mnt/b/k
-        ! setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'echo x > mnt/b/k' 2> /dev/null
+        not setpriv --reuid=65534 --regid=65534 --clear-groups sh -c 'echo x > mnt/b/k' 2> /dev/null
         boltfs umount mnt
         "#,
     )

@@ -390,7 +390,7 @@ fn a_second_place_in_the_tree_is_told() {
     let case = Case::new();
     let output = case.sh(
         "boltfs db mnt; mkdir second; $as_root mount --bind mnt second
-         ! boltfs umount mnt 2> said; cat said; $as_root umount second; boltfs umount mnt",
+         not boltfs umount mnt 2> said; cat said; $as_root umount second; boltfs umount mnt",
     );
     assert!(output.expect_success().text().contains("/second as well"));
 }
@@ -425,4 +425,19 @@ fn what_nobody_may_execute_root_may_not() {
     assert_failed(&case.sh("test -x mnt/b/k"), 1, "");
     case.boltfs(&["umount", "--discard", "mnt"])
         .expect_success();
+}
+
+#[test]
+fn small_files_are_prefetched_unless_that_is_not_wanted() {
+    for (options, prefetches) in [(&[][..], true), (&["-o", "noprefetch"][..], false)] {
+        let case = Case::new();
+        case.boltfs(&[options, &["db", "mnt"]].concat())
+            .expect_success();
+        let threads = fs::read_dir(format!("/proc/{}/task", case.server())).unwrap();
+        let mut names =
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).unwrap());
+        assert_eq!(names.any(|name| name == "prefetch\n"), prefetches);
+        assert_eq!(case.sh("cat mnt/b/k").text(), "value");
+        case.boltfs(&["umount", "mnt"]).expect_success();
+    }
 }

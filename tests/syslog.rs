@@ -25,7 +25,7 @@ fn sh(case: &Case, lines: &str) -> Output {
         touch /dev/log; mount --bind log /dev/log
         await_free() { timeout 20 flock db true; }
         ";
-    let script = format!("{prelude}{lines}");
+    let script = common::process::script(&format!("{prelude}{lines}"));
     let boltfs = format!("boltfs={BOLTFS}");
     let mut words = vec!["unshare", "-m", "--propagation", "private", "env"];
     words.extend([&boltfs, "bash", "-euo", "pipefail", "-c", &script]);

@@ -2,8 +2,9 @@
 //!
 //! A small database is checked before it is mounted. For a larger one that would take too long: it is
 //! checked while the mount is live, by a thread that stays in the background in every respect. One that
-//! is larger still is left to `boltfs check`, for reading all of it would drive out of memory what
-//! others need. What is damaged is also told when it is come upon ([`Vfs::note`]).
+//! is larger still is left to the first commit and to `boltfs check`, for reading all of it would
+//! drive out of memory what others need. What is damaged is also told when it is come upon
+//! ([`Vfs::note`]).
 
 use std::path::Path;
 use std::sync::Arc;

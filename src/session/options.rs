@@ -263,6 +263,8 @@ mod tests {
         };
         assert_eq!(options, Ok(wanted));
         assert_eq!(parse("ro,rw,noexec,exec,,"), Ok(Options::default()));
+        assert!(parse("noprefetch").is_ok_and(|options| options.no_prefetch));
+        assert_eq!(parse("noprefetch,prefetch"), Ok(Options::default()));
         assert_eq!(parse("meta=0,meta=1").unwrap().meta, Some(1));
         for wrong in ["meta", "meta=", "meta=2", "meta=01"] {
             assert!(matches!(parse(wrong), Err(OptionError::Value { .. })));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::mount::{BOLTFS, need_fuse};
 use super::oracle::{Options, Oracle};
-use super::process::{Output, processes_with, run, wait_until};
+use super::process::{Output, processes_with, run, script, wait_until};
 use super::temp::TempDir;
 use super::tree::{Node, Tree};
 
@@ -86,7 +86,9 @@ impl Case {
     /// Runs lines of bash in the directory, up to the first that fails.
     #[track_caller]
     pub fn sh(&self, lines: &str) -> Output {
-        run(self.command("bash").args(["-euo", "pipefail", "-c", lines]))
+        run(self
+            .command("bash")
+            .args(["-euo", "pipefail", "-c", &script(lines)]))
     }
 
     /// Starts a line of bash in the directory, in a process group of its own.

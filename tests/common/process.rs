@@ -125,11 +125,27 @@ pub fn run_within(patience: Duration, command: &mut Command) -> Output {
     }
 }
 
-/// Runs a line of bash, stopping at the first command that fails, in `directory`.
+/// A script for bash of `lines`, in which `not` is in front of a command that must fail.
+///
+/// After `!`, bash goes on whatever the command did, so a line that begins with that asserts nothing.
+#[track_caller]
+pub fn script(lines: &str) -> String {
+    const NOT: &str = "not() { if \"$@\"; then echo \"succeeded: $*\" >&2; exit 1; fi; }\n";
+    let commands = lines.split(['\n', ';']).flat_map(|part| part.split("&&"));
+    for command in commands.map(str::trim_start) {
+        assert!(
+            !command.starts_with("! "),
+            "this asserts nothing, say `not`: {command}"
+        );
+    }
+    [NOT, lines].concat()
+}
+
+/// Runs a [`script`], stopping at the first command that fails, in `directory`.
 #[track_caller]
 pub fn sh(directory: &Path, line: &str) -> Output {
     run(Command::new("bash")
-        .args(["-euo", "pipefail", "-c", line])
+        .args(["-euo", "pipefail", "-c", &script(line)])
         .current_dir(directory))
 }
 

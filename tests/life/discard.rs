@@ -64,7 +64,7 @@ fn control_discard_drops_what_is_staged_and_the_mount_goes_on() {
         "boltfs db mnt; cd mnt; echo x > b/new; rm b/text; mv c/deep n; rmdir d; cat b/new > /dev/null
          [ -e ../db.boltfs-journal ]; echo discard > .boltfs/control
          [ \"$(cat .boltfs/control)\" = 'discarded 4 changes' ]; [ -z \"$(cat .boltfs/pending)\" ]
-         ! [ -e ../db.boltfs-journal ]; ! [ -e b/new ]; ! [ -e n ]; [ -d d ]; [ \"$(cat c/deep/k)\" = v ]
+         not [ -e ../db.boltfs-journal ]; not [ -e b/new ]; not [ -e n ]; [ -d d ]; [ \"$(cat c/deep/k)\" = v ]
          [ \"$(cat b/text)\" = 'some text' ]; diff -r .boltfs/base/b b; diff -r .boltfs/base/c c
          echo after > b/after",
     )

@@ -282,7 +282,7 @@ fn a_killed_mount_of_it_is_recovered_with_the_same_meta_page_alone() {
             "mount without --meta and with --recover",
         ],
     );
-    case.sh("boltfs --meta 0 --discard db mnt; boltfs umount mnt; ! [ -e db.boltfs-journal ]")
+    case.sh("boltfs --meta 0 --discard db mnt; boltfs umount mnt; not [ -e db.boltfs-journal ]")
         .expect_success();
     assert!(fs::read(case.db()).unwrap() == before);
 
@@ -295,7 +295,7 @@ fn a_killed_mount_of_it_is_recovered_with_the_same_meta_page_alone() {
         "--meta 0",
         &["start from transaction 5, its current state; this is"],
     );
-    case.sh("boltfs --recover db mnt; [ -e mnt/b/x ]; ! [ -e mnt/b/text ]; boltfs umount mnt")
+    case.sh("boltfs --recover db mnt; [ -e mnt/b/x ]; not [ -e mnt/b/text ]; boltfs umount mnt")
         .expect_success();
     assert_eq!(case.value("b", "x").as_deref(), Some("x\n"));
 }

@@ -90,7 +90,7 @@ fn an_edited_snapshot_is_restored_with_its_hash_checked() {
         "the new file is locked as the old one was"
     );
     assert_failed(&case.boltfs(&["db", "two"]), 1, "is mounted on");
-    case.sh(&format!("[ -e mnt/meta/note ]; ! [ -e mnt/.boltfs/base/meta/note ]; rm mnt/key/{first}; echo commit > mnt/.boltfs/control"))
+    case.sh(&format!("[ -e mnt/meta/note ]; not [ -e mnt/.boltfs/base/meta/note ]; rm mnt/key/{first}; echo commit > mnt/.boltfs/control"))
         .expect_success();
     assert_right(&case.db());
     case.sh("rm mnt/meta/note").expect_success();

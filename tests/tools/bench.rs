@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::common::mount::{BOLTFS, is_mounted, need_fuse};
-use crate::common::process::{Output, PATIENCE, processes_with, run, run_within, wait_until};
+use crate::common::process::{
+    Output, PATIENCE, processes_with, run, run_within, script, wait_until,
+};
 use crate::common::tree::{Edit, Tree};
 use crate::common::{Bulk, Options, Oracle, Rng, TempDir};
 
@@ -200,7 +202,7 @@ impl Bench {
     #[track_caller]
     pub fn try_sh(&self, line: &str) -> Output {
         // Root may not even enter another user's mount, so the shell goes there by itself.
-        let line = format!("cd \"$MNT\"\n{line}");
+        let line = script(&format!("cd \"$MNT\"\n{line}"));
         run_within(
             PATIENCE,
             self.command("bash").args(["-euo", "pipefail", "-c", &line]),

@@ -165,7 +165,7 @@ fn an_error_at_any_step_of_a_commit_is_told_and_the_edits_are_kept() {
                     unknown += u32::from(text.contains("it is not known whether"));
                     assert_old_unless_unknown(&is, &old, &new, &text, &what);
                     if made {
-                        let refused = case.sh("! echo x > mnt/b/k; ! echo commit > mnt/.boltfs/control; cat mnt/.boltfs/control");
+                        let refused = case.sh("not sh -c 'echo x > mnt/b/k'; not sh -c 'echo commit > mnt/.boltfs/control'; cat mnt/.boltfs/control");
                         assert!(
                             refused.stderr.contains("Read-only file system"),
                             "{what}: {refused}"
