@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use boltfs::bolt::check::{Kind, Options as CheckOptions, Report, Severity, check};
+use boltfs::bolt::check::{Finding, Kind, Options as CheckOptions, Report, Severity, check};
 use boltfs::bolt::{
     CommitError, CommitOptions, Committed, Damage, Error, Map, OpenOptions, PageSet, Snapshot,
     commit,
@@ -72,7 +72,7 @@ pub fn mounted(file: Vec<u8>, input: &mut Input<'_>) -> Outcome {
         let bytes = disk.bytes();
         match case.commit(&mounted, &disk, prior.as_ref()) {
             Ok(done) => {
-                case.judge(&mounted, &disk.snapshot());
+                case.judge(&mounted, &disk.snapshot(), &done);
                 outcome.committed += 1;
                 prior = Some(done);
             }
@@ -173,7 +173,7 @@ impl Case {
         })
     }
 
-    fn judge(&self, mounted: &Mounted, after: &Snapshot) {
+    fn judge(&self, mounted: &Mounted, after: &Snapshot, done: &Committed) {
         let found =
             read_at_most(after, 4 * ENTRIES).expect("no more than before and what was added");
         let disordered = self.is_disordered();
@@ -197,20 +197,25 @@ impl Case {
                 self.before.errors
             );
         }
-        let kinds = |report: &Report| -> HashSet<Kind> {
-            let errors = report
-                .findings
-                .iter()
-                .filter(|f| f.severity() == Severity::Error);
-            errors.map(|f| f.kind).collect()
+        let errors = |report: &Report| {
+            let findings = report.findings.iter().cloned();
+            let errors = findings.filter(|f| f.severity() == Severity::Error);
+            errors.collect::<Vec<_>>()
         };
-        let (was, is) = (kinds(&self.report), checked(after));
+        let was: HashSet<Kind> = errors(&self.report).iter().map(|f| f.kind).collect();
+        let is = checked(after);
         let loose = self.is_too_long();
         // Of a page with other damage the check does not tell what more is wrong on it.
         let unread = !self.before.errors.is_empty();
-        let known =
-            |kind: &Kind| was.contains(kind) || loose || (*kind == Kind::Unreadable && unread);
-        let new = kinds(&is).into_iter().find(|kind| !known(kind));
+        let hwm = self.base.meta().hwm;
+        let known = |finding: &Finding| {
+            was.contains(&finding.kind)
+                || loose
+                || (finding.kind == Kind::Unreadable && unread)
+                // It lay behind the pages in use, where something damaged refers to it, and is read again.
+                || finding.pgid.is_some_and(|p| p >= hwm && !done.written().contains(p))
+        };
+        let new = errors(&is).into_iter().find(|finding| !known(finding));
         let told = |report: &Report| {
             let lines = report.findings.iter().map(ToString::to_string);
             lines.collect::<Vec<_>>().join("\n  ")

@@ -326,6 +326,10 @@ impl Mounted {
         if (path, &key) == (&to, &new_key) {
             return Ok(());
         }
+        // What is taken from a place where look-up finds another than the walk is one of the other.
+        if self.is_displaced(path, &key) || self.is_displaced(&to, &new_key) {
+            self.displaced.extend([key.clone(), new_key.clone()]);
+        }
         let (one, other) = (
             self.get(path, &key).cloned(),
             self.get(&to, &new_key).cloned(),
