@@ -2,6 +2,7 @@
 
 use super::base::BaseDir;
 use super::ino::Ino;
+use super::last::Last;
 use super::merged::Merged;
 use super::staged::{Entry, Key, Kind};
 use crate::bolt::{BucketEdit, Changes, Edit, Edits, Element, Result, Source};
@@ -16,13 +17,27 @@ use std::rc::Rc;
 ///
 /// # Errors
 /// Damage of the base where something is staged.
-pub fn changes<'a>(tree: Merged<'a>, raw: bool) -> Result<Changes<'a>> {
-    let changed = Rc::new(changed_dirs(tree, raw)?);
-    let edits = Walk { tree, raw, changed }.edits(Ino::ROOT);
+pub fn changes<'a>(tree: Merged<'a>, judge: Judge<'a>) -> Result<Changes<'a>> {
+    let changed = Rc::new(changed_dirs(tree, judge)?);
+    let edits = Walk {
+        tree,
+        judge,
+        changed,
+    }
+    .edits(Ino::ROOT);
     Ok(Changes {
         edits,
         moved: moved(tree),
     })
+}
+
+/// By what it is told what a saved content means.
+#[derive(Clone, Copy)]
+pub struct Judge<'a> {
+    /// What the values in the database are, where they are not those of the base.
+    pub last: &'a Last,
+    /// Content is stored as it was written.
+    pub raw: bool,
 }
 
 /// What stands at a key, in the form in which it is stored.
@@ -45,6 +60,7 @@ pub(super) struct Place<'a> {
     tree: Merged<'a>,
     dir: Ino,
     base: Option<BaseDir<'a>>,
+    judge: Judge<'a>,
 }
 
 impl<'a> Place<'a> {
@@ -52,9 +68,14 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// What is wrong with its bucket in the base.
-    pub fn new(tree: Merged<'a>, dir: Ino) -> Result<Place<'a>> {
+    pub fn new(tree: Merged<'a>, dir: Ino, judge: Judge<'a>) -> Result<Place<'a>> {
         let base = tree.base.dir(dir)?;
-        Ok(Place { tree, dir, base })
+        Ok(Place {
+            tree,
+            dir,
+            base,
+            judge,
+        })
     }
 
     /// The base's element at `key`, hidden or not; looked for once.
@@ -79,14 +100,13 @@ impl<'a> Place<'a> {
         &self,
         key: &[u8],
         entry: Option<Entry>,
-        raw: bool,
         below: &mut Below<'a>,
     ) -> Result<Stands<'a>> {
         match entry {
             Some(Entry::Whiteout) => Ok(Stands::Nothing),
             None if self.tree.staged.is_removed(self.dir) => Ok(Stands::Nothing),
             None => self.in_base(self.below(key, below)?),
-            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key, below)?, raw),
+            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key, below)?),
         }
     }
 
@@ -99,14 +119,8 @@ impl<'a> Place<'a> {
     }
 
     /// What the node `ino` is, which stands at `key`, where the base has `below`.
-    fn node(
-        &self,
-        key: &[u8],
-        ino: Ino,
-        below: Option<Element<'a>>,
-        raw: bool,
-    ) -> Result<Stands<'a>> {
-        let tree = &self.tree;
+    fn node(&self, key: &[u8], ino: Ino, below: Option<Element<'a>>) -> Result<Stands<'a>> {
+        let (tree, judge) = (&self.tree, &self.judge);
         let (node, own) = (tree.staged.node(ino), tree.base.element(ino)?);
         let is_bucket = own.as_ref().is_some_and(Element::is_bucket);
         if node.map_or(is_bucket, |node| node.kind == Kind::Directory) {
@@ -118,38 +132,57 @@ impl<'a> Place<'a> {
         };
         // Saved content follows the style of the value that the key has in the database; at a key
         // that has none, that of the value it was made from.
-        let last = tree.staged.last();
-        if let Some(value) = last.untouched(ino, content) {
+        if let Some(value) = judge.untouched(tree.base, ino, content)? {
             return Ok(as_written(value));
         }
-        let there = last.at(tree.base, self.dir, key).unwrap_or_else(|| {
+        let there = judge.last_at(tree.base, self.dir, key)?.unwrap_or_else(|| {
             let below = below.filter(|e| !e.is_bucket());
             below.map(|e| e.value)
         });
-        if let Some(value) = there.filter(|_| last.has(self.dir, key, content)) {
+        if let Some(value) = there
+            && judge.had(tree.base, self.dir, key, content)?
+        {
             return Ok(Stands::Value(Stored {
                 bytes: Cow::Borrowed(value),
                 note: Note::Unchanged,
             }));
         }
-        let previous = there
-            .or_else(|| reference(*tree, self.dir, key))
-            .or_else(|| last.of_node(ino))
-            .or(own);
-        Ok(Stands::Value(text::stored(content, previous, raw)))
+        let mut previous = there;
+        if previous.is_none() {
+            previous = self.reference(key)?;
+        }
+        if previous.is_none() {
+            previous = judge.last_of(tree.base, ino)?;
+        }
+        Ok(Stands::Value(text::stored(
+            content,
+            previous.or(own),
+            judge.raw,
+        )))
+    }
+
+    /// The value that the database has at the same path, where this directory is a bucket made anew in
+    /// the place of one that was removed: what is saved there follows the old value's style.
+    fn reference(&self, key: &[u8]) -> Result<Option<&'a [u8]>> {
+        match self.tree.path(self.dir) {
+            Some(path) if self.dir.is_staged() => {
+                self.judge.last_at_path(self.tree.base, &path, key)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// What the staged `entry` at `key` means for the bucket of the base.
     ///
     /// # Errors
     /// Damage of the base at this key.
-    fn meaning(&self, key: &[u8], entry: Entry, raw: bool) -> Result<Meaning<'a>> {
+    fn meaning(&self, key: &[u8], entry: Entry) -> Result<Meaning<'a>> {
         let Entry::Node { ino, .. } = entry else {
             // There is a whiteout only where the base has the key.
             return Ok(Meaning::Deleted);
         };
         let below = self.below(key, &mut Below::default())?;
-        Ok(match self.node(key, ino, below, raw)? {
+        Ok(match self.node(key, ino, below)? {
             Stands::Nothing => Meaning::Unchanged,
             Stands::Value(stored) => match below {
                 Some(e) if !e.is_bucket() && e.value == &*stored.bytes => Meaning::Unchanged,
@@ -169,16 +202,6 @@ fn as_written(value: &[u8]) -> Stands<'_> {
         bytes: Cow::Borrowed(value),
         note: Note::AsWritten,
     })
-}
-
-/// The value that the database has at the same path, where `dir` is a bucket made anew in the place
-/// of one that was removed: what is saved there follows the old value's style.
-fn reference<'a>(tree: Merged<'a>, dir: Ino, key: &[u8]) -> Option<&'a [u8]> {
-    if !dir.is_staged() {
-        return None;
-    }
-    let path = tree.path(dir)?;
-    tree.staged.last().at_path(tree.base, &path, key)
 }
 
 /// What a staged entry means for the bucket of the base it stands in.
@@ -217,12 +240,12 @@ pub(super) fn new_sequence(tree: Merged<'_>, ino: Ino) -> Result<Option<u64>> {
 }
 
 /// The directories in which something differs from the base, at any depth below.
-fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
+fn changed_dirs(tree: Merged<'_>, judge: Judge<'_>) -> Result<HashSet<Ino>> {
     let mut changed = HashSet::new();
     let numbered = tree.staged.nodes().filter(|(_, n)| n.sequence.is_some());
     for dir in tree.staged.dirs().chain(numbered.map(|(ino, _)| ino)) {
         let mut at = dir;
-        if differs(tree, dir, raw)? {
+        if differs(tree, dir, judge)? {
             // Up to the first that is marked already, with all above it.
             while changed.insert(at) {
                 match tree.place(at) {
@@ -236,13 +259,13 @@ fn changed_dirs(tree: Merged<'_>, raw: bool) -> Result<HashSet<Ino>> {
 }
 
 /// Something differs from the base in `dir` itself.
-fn differs(tree: Merged<'_>, dir: Ino, raw: bool) -> Result<bool> {
+fn differs(tree: Merged<'_>, dir: Ino, judge: Judge<'_>) -> Result<bool> {
     if new_sequence(tree, dir)?.is_some() {
         return Ok(true);
     }
-    let place = Place::new(tree, dir)?;
+    let place = Place::new(tree, dir, judge)?;
     for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
-        match place.meaning(key, entry, raw)? {
+        match place.meaning(key, entry)? {
             Meaning::Unchanged | Meaning::SameBucket(_) => {}
             Meaning::Deleted
             | Meaning::Value(_)
@@ -257,13 +280,13 @@ fn differs(tree: Merged<'_>, dir: Ino, raw: bool) -> Result<bool> {
 #[derive(Clone)]
 struct Walk<'a> {
     tree: Merged<'a>,
-    raw: bool,
+    judge: Judge<'a>,
     changed: Rc<HashSet<Ino>>,
 }
 
 impl<'a> Walk<'a> {
     fn edits(self, dir: Ino) -> Edits<'a> {
-        let place = match Place::new(self.tree, dir) {
+        let place = match Place::new(self.tree, dir, self.judge) {
             Ok(place) => place,
             Err(e) => return Box::new(std::iter::once(Err(e))),
         };
@@ -276,7 +299,7 @@ impl<'a> Walk<'a> {
     }
 
     fn edit(&self, place: &Place<'a>, key: &'a Key, entry: Entry) -> Result<Option<Edit<'a>>> {
-        let (ino, source) = match place.meaning(key, entry, self.raw)? {
+        let (ino, source) = match place.meaning(key, entry)? {
             Meaning::Unchanged => return Ok(None),
             Meaning::Deleted => return Ok(Some(Edit::Delete)),
             Meaning::Value(bytes) => return Ok(Some(Edit::Put(bytes))),

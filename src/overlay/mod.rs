@@ -23,7 +23,7 @@ pub mod pending;
 pub mod staged;
 
 pub use base::Base;
-pub use changes::changes;
+pub use changes::{Judge, changes};
 pub use ino::Ino;
 pub use last::Last;
 pub use merged::{Found, Merged, Position};

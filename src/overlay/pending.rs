@@ -1,6 +1,6 @@
 //! What is staged, as a list for a person: one item a change, in the order of the tree.
 
-use super::changes::{Below, Place, Stands, new_sequence};
+use super::changes::{Below, Judge, Place, Stands, new_sequence};
 use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::{Entry, Key, Staged};
@@ -164,13 +164,13 @@ pub enum Which {
 pub fn pending(
     old: Merged<'_>,
     new: Merged<'_>,
-    raw: bool,
+    judge: Judge<'_>,
     which: Which,
     each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
 ) -> Result<()> {
     let mut path: Vec<Vec<u8>> = Vec::new();
     // An explicit stack: buckets can be nested deeper than calls.
-    let mut stack = vec![Pair::new(old, new, Ino::ROOT, raw)?];
+    let mut stack = vec![Pair::new(old, new, Ino::ROOT, judge)?];
     while let Some(pair) = stack.last_mut() {
         let Some(both) = pair.entries.next() else {
             stack.pop();
@@ -186,7 +186,7 @@ pub fn pending(
             break;
         }
         match below {
-            Some(ino) => stack.push(Pair::new(old, new, ino, raw)?),
+            Some(ino) => stack.push(Pair::new(old, new, ino, judge)?),
             None => drop(path.pop()),
         }
     }
@@ -227,18 +227,16 @@ struct Pair<'a> {
     new: Merged<'a>,
     was: Place<'a>,
     is: Place<'a>,
-    raw: bool,
     entries: Box<dyn Iterator<Item = Both<'a>> + 'a>,
 }
 
 impl<'a> Pair<'a> {
-    fn new(old: Merged<'a>, new: Merged<'a>, dir: Ino, raw: bool) -> Result<Pair<'a>> {
+    fn new(old: Merged<'a>, new: Merged<'a>, dir: Ino, judge: Judge<'a>) -> Result<Pair<'a>> {
         Ok(Pair {
             old,
             new,
-            was: Place::new(old, dir)?,
-            is: Place::new(new, dir)?,
-            raw,
+            was: Place::new(old, dir, judge)?,
+            is: Place::new(new, dir, judge)?,
             entries: Box::new(entries(old.staged, new.staged, dir)),
         })
     }
@@ -256,8 +254,8 @@ impl<'a> Pair<'a> {
         const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
         let (old, new, key) = (self.old, self.new, both.key);
         let mut below = Below::default();
-        let was = self.was.stands(key, both.old, self.raw, &mut below)?;
-        let is = self.is.stands(key, both.new, self.raw, &mut below)?;
+        let was = self.was.stands(key, both.old, &mut below)?;
+        let is = self.is.stands(key, both.new, &mut below)?;
         let item = |kind, bucket| Pending {
             kind,
             path: Cow::Borrowed(path),

@@ -5,7 +5,6 @@
 //! root, so that everything staged is found by walking down from there.
 
 use super::ino::Ino;
-use super::last::Last;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -115,20 +114,9 @@ pub struct Staged {
     removed: HashSet<Ino>,
     serial: u64,
     version: u64,
-    last: Arc<Last>,
 }
 
 impl Staged {
-    /// What the last commit has stored.
-    pub fn last(&self) -> &Last {
-        &self.last
-    }
-
-    /// All that is staged was committed, as this.
-    pub fn set_last(&mut self, last: Last) {
-        self.last = Arc::new(last);
-    }
-
     /// A number that grows with every edit.
     pub fn version(&self) -> u64 {
         self.version

@@ -157,7 +157,7 @@ impl Vfs {
             CONTROL => State::default(), // stays until the next command
             _ => State {
                 staged: self.staged.read().version(),
-                committed: self.committed.read().version(),
+                committed: self.committed.read().staged().version(),
             },
         };
         if let Some(text) = texts.get(&ino).filter(|text| text.state == state) {

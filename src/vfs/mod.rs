@@ -28,13 +28,10 @@ pub use xattr::SetXattr;
 use crate::bolt::check::Counts;
 use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
-use crate::overlay::{self, Attrs, Base, Change, Ino, Kind, Last, Merged, Staged, Which};
+use crate::overlay::{self, Attrs, Base, Change, Ino, Judge, Kind, Last, Merged, Staged, Which};
 use crate::view::name;
 use journaled::Journaled;
-use parking_lot::{
-    MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockUpgradableReadGuard,
-    RwLockWriteGuard,
-};
+use parking_lot::{MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use shown::ShownCache;
 use std::collections::HashSet;
 use std::ops::{Bound, ControlFlow};
@@ -102,8 +99,8 @@ pub struct Vfs {
     base: Base,
     /// Shared with `committed`, and with whoever lists it at leisure, until the next edit.
     staged: RwLock<Arc<Staged>>,
-    /// What was staged at the last commit of this mount.
-    committed: RwLock<Arc<Staged>>,
+    /// The last commit of this mount.
+    committed: RwLock<Arc<Last>>,
     options: Options,
     shown: ShownCache,
     /// What was said of damage.
@@ -189,21 +186,15 @@ impl Vfs {
         disk: &D,
         commit: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
+        // One commit at a time.
         let staged = self.staged.upgradable_read();
-        let tree = self.merged(&staged);
-        let changes = overlay::changes(tree, self.options.raw)?;
-        // At the end of a mount nothing follows that would be judged by it.
-        let last = match self.is_sealed() {
-            true => None,
-            false => Some(Last::of(tree, self.options.raw)?),
-        };
+        let last = Arc::clone(&self.committed.read());
+        last.settle(&self.base, self.options.raw)?;
+        let changes = overlay::changes(self.merged(&staged), self.judge(&last))?;
         let done = commit(disk, self.snapshot(), changes)?;
         self.end_journal(Some(&done.meta), &staged);
-        let mut staged = RwLockUpgradableReadGuard::upgrade(staged);
-        if let Some(last) = last {
-            Arc::make_mut(&mut staged).set_last(last);
-        }
-        *self.committed.write() = Arc::clone(&staged);
+        let now = Last::new(Arc::clone(&staged), last);
+        *self.committed.write() = Arc::new(now);
         Ok(done)
     }
 
@@ -217,7 +208,8 @@ impl Vfs {
         write: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
         let staged = self.staged.read();
-        let changes = overlay::changes(self.merged(&staged), self.options.raw)?;
+        let last = Arc::clone(&self.committed.read());
+        let changes = overlay::changes(self.merged(&staged), self.judge(&last))?;
         write(disk, self.snapshot(), changes)
     }
 
@@ -239,14 +231,17 @@ impl Vfs {
 
     fn differences(
         &self,
-        committed: &Staged,
-        staged: &Staged,
+        last: &Last,
+        staged: &Arc<Staged>,
         which: Which,
         each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
     ) -> Result<(), bolt::Error> {
+        if Arc::ptr_eq(last.staged(), staged) {
+            return Ok(()); // no edit came since
+        }
         let losses = self.snapshot().map().losses();
-        let (old, new) = (self.merged(committed), self.merged(staged));
-        overlay::pending(old, new, self.options.raw, which, each)?;
+        let (old, new) = (self.merged(last.staged()), self.merged(staged));
+        overlay::pending(old, new, self.judge(last), which, each)?;
         match self.snapshot().map().has_lost_since(losses) {
             true => Err(bolt::Error::lost()),
             false => Ok(()),
@@ -259,11 +254,11 @@ impl Vfs {
     /// # Errors
     /// As there.
     pub fn pending_at_leisure(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
-        let (staged, committed) = {
+        let (staged, last) = {
             let staged = self.staged.read();
             (Arc::clone(&staged), Arc::clone(&self.committed.read()))
         };
-        self.differences(&committed, &staged, Which::All, &mut |change| {
+        self.differences(&last, &staged, Which::All, &mut |change| {
             each(change);
             ControlFlow::Continue(())
         })
@@ -307,9 +302,9 @@ impl Vfs {
     /// content or attributes may be others.
     pub fn discard(&self) -> Result<Forgotten> {
         let mut staged = self.unsealed()?;
-        let committed = self.committed.read();
+        let last = self.committed.read();
         let mut forgotten = Forgotten::default();
-        for tree in [&*staged, &*committed] {
+        for tree in [&*staged, &**last.staged()] {
             for dir in tree.dirs() {
                 let keys = tree.entries(dir, Bound::Unbounded).map(|(key, _)| key);
                 let names = keys.map(|key| name::encode(key, dir::is_root(dir)));
@@ -318,7 +313,7 @@ impl Vfs {
             }
             forgotten.nodes.extend(tree.nodes().map(|(ino, _)| ino));
         }
-        staged.revert(&committed);
+        staged.revert(last.staged());
         self.end_journal(None, &staged);
         Ok(forgotten)
     }
@@ -341,6 +336,11 @@ impl Vfs {
             base: &self.base,
             staged,
         }
+    }
+
+    fn judge<'a>(&self, last: &'a Last) -> Judge<'a> {
+        let raw = self.options.raw;
+        Judge { last, raw }
     }
 
     fn read_staged(&self) -> RwLockReadGuard<'_, Arc<Staged>> {
