@@ -55,11 +55,12 @@ use std::thread;
 /// Longest file that is stored, in bytes: its content must lie in one folio.
 const LONGEST: usize = 4096;
 /// Files of one batch, at first and at most: it doubles as long as a reader goes on where the
-/// batch before ended.
+/// batch before ended. So what is stored for a reader who stops is about what he has read, at most,
+/// a page of the kernel's cache each. Where a batch ends he waits for the next one to begin.
 const FEWEST: usize = 64;
-const MOST: usize = 1024;
+const MOST: usize = 8192;
 /// Bytes of one batch at most.
-const BYTES: usize = 512 << 10;
+const BYTES: usize = 4 << 20;
 /// Batches that may be waiting; pages on which further READs fall are not stored.
 const WAITING: usize = 16;
 /// After so many files in a row that the kernel does not know it is not asked about the rest.
