@@ -28,7 +28,7 @@ type measured struct {
 	PeakAnonKb int64 `json:"peak_anon_kb"` // of the process, while it ran
 }
 
-// changedValue is the n-th new value; tests/bench writes the same.
+// changedValue is the n-th new value; benches/bench writes the same.
 func changedValue(n, size int) []byte {
 	text := fmt.Sprintf("changed %08d ", n)
 	return []byte(strings.Repeat(text, size/len(text)+1)[:size])
