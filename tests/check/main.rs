@@ -1,5 +1,6 @@
 //! `bolt::check` on real files: the fixtures, and whatever the real bbolt finds wrong.
 
+mod bombs;
 mod built;
 mod command;
 #[path = "../common/mod.rs"]
