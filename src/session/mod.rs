@@ -26,6 +26,7 @@ mod mountinfo;
 mod mountpoint;
 mod newfile;
 mod options;
+mod patience;
 mod process;
 mod reach;
 mod recovery;

@@ -26,7 +26,7 @@ use super::options::Owner;
 use super::recovery::{self, Unfinished};
 use super::store::Store;
 use super::watch::{Event, Running, SessionEnd, Undo, until_end};
-use super::{background, damage, database, mountpoint, signals};
+use super::{background, damage, database, mountpoint, patience, signals};
 
 /// Threads that answer the kernel.
 const EVENT_LOOPS: usize = 2;
@@ -230,7 +230,11 @@ fn conclude(
         || waiters
             .as_ref()
             .is_some_and(|waiters| waiters.want_discard());
-    let report = commit::finish(store, discard);
+    let finish = || commit::finish(store, discard);
+    let report = match in_background || discard {
+        true => finish(),
+        false => patience::committing(store.target(), finish),
+    };
     let heard = waiters.is_some_and(|waiters| waiters.tell(&report));
     if !(heard && in_background) {
         say(&report.message);

@@ -11,7 +11,7 @@ use super::failure::{Failure, Result};
 use super::mount::{self, Manner, Refused};
 use super::mountinfo::{self, Mount};
 use super::mountpoint::{no_table, unmount_command};
-use super::{process, reach};
+use super::{patience, process, reach};
 
 /// How to unmount, and what becomes of the edits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -81,7 +81,8 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
         }
     }
     client.unmounted();
-    client.report().map_err(|e| broke_off(&mount, &e))
+    let report = patience::committing(&mount.source, || client.report());
+    report.map_err(|e| broke_off(&mount, &e))
 }
 
 /// Unmounts if nothing uses it. Who only looks at the mount point, as `ls` of the directory around

@@ -221,3 +221,23 @@ fn assert_old_unless_unknown(is: &Tree, old: &Tree, new: &Tree, told: &str, what
         old.assert_same(is, what);
     }
 }
+
+#[test]
+fn a_commit_that_takes_long_says_so() {
+    let case = Case::with(database);
+    case.sh("boltfs db mnt; echo hello > mnt/b/k")
+        .expect_success();
+    let strace = inject(&case, "fdatasync", "delay_enter=3s:when=1");
+    let output = case.boltfs(&["umount", "mnt"]).expect_success();
+    drop(strace);
+    let lines: Vec<_> = output.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{output}");
+    assert!(
+        lines[0].ends_with("db is checked and committed to; that takes a while where it is large"),
+        "{output}"
+    );
+    assert!(
+        lines[1].starts_with("boltfs: committed transaction "),
+        "{output}"
+    );
+}
