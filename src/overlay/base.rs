@@ -56,6 +56,11 @@ pub struct BaseDir<'a> {
 }
 
 impl BaseDir<'_> {
+    /// Whether `ino` is the number of an element of this directory.
+    pub fn has(&self, ino: Ino) -> bool {
+        ino.element().is_some_and(|(slot, _)| slot == self.slot)
+    }
+
     /// The number of the node that `element` of this directory is.
     ///
     /// # Errors

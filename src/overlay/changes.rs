@@ -78,17 +78,34 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// The base's element at `key`, hidden or not; looked for once.
-    fn below(&self, key: &[u8], below: &mut Below<'a>) -> Result<Option<Element<'a>>> {
+    /// The base's element at `key`, where `entry` is staged, hidden or not; looked for once.
+    fn below(
+        &self,
+        key: &[u8],
+        entry: Option<Entry>,
+        below: &mut Below<'a>,
+    ) -> Result<Option<Element<'a>>> {
         if let Below(Some(known)) = *below {
             return Ok(known);
         }
-        let found = match &self.base {
-            Some(base_dir) => self.tree.base.find(base_dir, key)?,
-            None => None,
+        let found = match (&self.base, self.own(key, entry)?) {
+            (Some(dir), None) => self.tree.base.find(dir, key)?,
+            (_, own) => own,
         };
         *below = Below(Some(found));
         Ok(found)
+    }
+
+    /// The base's element that was edited where it is, as most are. That a look-up finds it there, and
+    /// no other, was verified when it was entered: none is needed again.
+    fn own(&self, key: &[u8], entry: Option<Entry>) -> Result<Option<Element<'a>>> {
+        let (Some(Entry::Node { ino, .. }), Some(dir)) = (entry, &self.base) else {
+            return Ok(None);
+        };
+        if !dir.has(ino) {
+            return Ok(None);
+        }
+        Ok(self.tree.base.element(ino)?.filter(|e| e.key == key))
     }
 
     /// What stands at `key`, where `entry` is staged: the one place where saved content becomes a
@@ -105,8 +122,8 @@ impl<'a> Place<'a> {
         match entry {
             Some(Entry::Whiteout) => Ok(Stands::Nothing),
             None if self.tree.staged.is_removed(self.dir) => Ok(Stands::Nothing),
-            None => self.in_base(self.below(key, below)?),
-            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key, below)?),
+            None => self.in_base(self.below(key, entry, below)?),
+            Some(Entry::Node { ino, .. }) => self.node(key, ino, self.below(key, entry, below)?),
         }
     }
 
@@ -181,7 +198,7 @@ impl<'a> Place<'a> {
             // There is a whiteout only where the base has the key.
             return Ok(Meaning::Deleted);
         };
-        let below = self.below(key, &mut Below::default())?;
+        let below = self.below(key, Some(entry), &mut Below::default())?;
         Ok(match self.node(key, ino, below)? {
             Stands::Nothing => Meaning::Unchanged,
             Stands::Value(stored) => match below {

@@ -254,8 +254,9 @@ impl<'a> Pair<'a> {
         const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
         let (old, new, key) = (self.old, self.new, both.key);
         let mut below = Below::default();
-        let was = self.was.stands(key, both.old, &mut below)?;
+        // In this order, as what is edited where it is need not be looked for.
         let is = self.is.stands(key, both.new, &mut below)?;
+        let was = self.was.stands(key, both.old, &mut below)?;
         let item = |kind, bucket| Pending {
             kind,
             path: Cow::Borrowed(path),
