@@ -4,7 +4,7 @@ use super::base::BaseDir;
 use super::ino::Ino;
 use super::last::Last;
 use super::merged::Merged;
-use super::staged::{Entry, Key, Kind};
+use super::staged::{Entry, Kind};
 use crate::bolt::{BucketEdit, Changes, Edit, Edits, Element, Result, Source};
 use crate::view::text::{self, Note, Stored};
 use std::borrow::Cow;
@@ -282,7 +282,7 @@ fn differs(tree: Merged<'_>, dir: Ino, judge: Judge<'_>) -> Result<bool> {
     }
     let place = Place::new(tree, dir, judge)?;
     for (key, entry) in tree.staged.entries(dir, Bound::Unbounded) {
-        match place.meaning(key, entry)? {
+        match place.meaning(&key, entry)? {
             Meaning::Unchanged | Meaning::SameBucket(_) => {}
             Meaning::Deleted
             | Meaning::Value(_)
@@ -309,13 +309,12 @@ impl<'a> Walk<'a> {
         };
         let entries = self.tree.staged.entries(dir, Bound::Unbounded);
         Box::new(entries.filter_map(move |(key, entry)| {
-            let edit = self.edit(&place, key, entry);
-            edit.map(|edit| Some((Cow::Borrowed(&key[..]), edit?)))
-                .transpose()
+            let edit = self.edit(&place, &key, entry);
+            edit.map(|edit| Some((key, edit?))).transpose()
         }))
     }
 
-    fn edit(&self, place: &Place<'a>, key: &'a Key, entry: Entry) -> Result<Option<Edit<'a>>> {
+    fn edit(&self, place: &Place<'a>, key: &[u8], entry: Entry) -> Result<Option<Edit<'a>>> {
         let (ino, source) = match place.meaning(key, entry)? {
             Meaning::Unchanged => return Ok(None),
             Meaning::Deleted => return Ok(Some(Edit::Delete)),

@@ -116,7 +116,7 @@ fn stored(tree: Merged<'_>, judge: Judge<'_>) -> Result<HashMap<Ino, Box<[u8]>>>
             let Some(content) = content else {
                 continue;
             };
-            if let Stands::Value(stored) = place.stands(key, Some(entry), &mut Below::default())?
+            if let Stands::Value(stored) = place.stands(&key, Some(entry), &mut Below::default())?
                 && *stored.bytes != **content
             {
                 values.insert(ino, stored.bytes.into());

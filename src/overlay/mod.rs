@@ -21,6 +21,7 @@ pub mod merged;
 pub mod order;
 pub mod pending;
 pub mod staged;
+pub mod whiteouts;
 
 pub use base::Base;
 pub use changes::{Judge, changes};

@@ -3,7 +3,7 @@
 use super::changes::{Below, Judge, Place, Stands, new_sequence};
 use super::ino::Ino;
 use super::merged::Merged;
-use super::staged::{Entry, Key, Staged};
+use super::staged::{Entry, Staged};
 use crate::bolt::Result;
 use crate::view::leftover::is_leftover;
 use crate::view::text::Note;
@@ -195,7 +195,7 @@ pub fn pending(
 
 /// A key at which something is staged in either of two trees.
 struct Both<'a> {
-    key: &'a Key,
+    key: Cow<'a, [u8]>,
     old: Option<Entry>,
     new: Option<Entry>,
 }
@@ -212,11 +212,11 @@ fn entries<'a>(old: &'a Staged, new: &'a Staged, dir: Ino) -> impl Iterator<Item
         };
         let old = a.next_if(|_| order.is_le());
         let new = b.next_if(|_| order.is_ge());
-        let (key, _) = old.or(new)?;
+        let entry = |side: &Option<(_, Entry)>| side.as_ref().map(|&(_, entry)| entry);
         Some(Both {
-            key,
-            old: old.map(|(_, entry)| entry),
-            new: new.map(|(_, entry)| entry),
+            old: entry(&old),
+            new: entry(&new),
+            key: old.or(new)?.0,
         })
     })
 }
@@ -252,7 +252,7 @@ impl<'a> Pair<'a> {
         each: &mut dyn FnMut(Change<'_>) -> ControlFlow<()>,
     ) -> Result<(Option<Ino>, ControlFlow<()>)> {
         const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
-        let (old, new, key) = (self.old, self.new, both.key);
+        let (old, new, key) = (self.old, self.new, &both.key);
         let mut below = Below::default();
         // In this order, as what is edited where it is need not be looked for.
         let is = self.is.stands(key, both.new, &mut below)?;

@@ -1,10 +1,12 @@
 //! What this mount has changed, in memory.
 //!
-//! Per changed directory a map from key to whiteout or node; per changed node its content and
+//! Per changed directory a map from key to node and a set of whiteouts; per changed node its content and
 //! attributes. A directory with an entry here has an entry in its own directory too, up to the
 //! root, so that everything staged is found by walking down from there.
 
 use super::ino::Ino;
+use super::whiteouts::Whiteouts;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -86,7 +88,9 @@ pub enum Entry {
 /// The changes of one directory.
 #[derive(Debug, Clone, Default)]
 struct DirChange {
-    entries: BTreeMap<Key, Entry>,
+    /// The node at a key, with the entry's position in listings. No key is a whiteout too.
+    nodes: BTreeMap<Key, (Ino, Option<u64>)>,
+    whiteouts: Whiteouts,
     /// The key of each position, for the entries that the base does not have.
     positions: BTreeMap<u64, Key>,
     emptied: Emptied,
@@ -199,7 +203,11 @@ impl Staged {
 
     /// What is staged at `key` of `dir`.
     pub fn entry(&self, dir: Ino, key: &[u8]) -> Option<Entry> {
-        self.dirs.get(&dir)?.entries.get(key).copied()
+        let dir = self.dirs.get(&dir)?;
+        match dir.nodes.get(key) {
+            Some(&(ino, position)) => Some(Entry::Node { ino, position }),
+            None => dir.whiteouts.contains(key).then_some(Entry::Whiteout),
+        }
     }
 
     /// The staged entries of `dir` from `from` on, by key.
@@ -207,18 +215,21 @@ impl Staged {
         &'a self,
         dir: Ino,
         from: Bound<&[u8]>,
-    ) -> impl Iterator<Item = (&'a Key, Entry)> + use<'a> {
+    ) -> impl Iterator<Item = (Cow<'a, [u8]>, Entry)> + use<'a> {
         let dir = self.dirs.get(&dir);
-        let range = dir.map(|d| d.entries.range::<[u8], _>((from, Bound::Unbounded)));
-        range
-            .into_iter()
-            .flatten()
-            .map(|(key, &entry)| (key, entry))
-    }
-
-    /// Something is staged in `dir`.
-    pub fn has_entries(&self, dir: Ino) -> bool {
-        self.dirs.get(&dir).is_some_and(|d| !d.entries.is_empty())
+        let nodes = dir.map(|d| d.nodes.range::<[u8], _>((from, Bound::Unbounded)));
+        let mut nodes = nodes.into_iter().flatten().peekable();
+        let whiteouts = dir.map(|d| d.whiteouts.range(from));
+        let mut whiteouts = whiteouts.into_iter().flatten().peekable();
+        std::iter::from_fn(move || {
+            let node = nodes.peek().map(|(key, _)| &key[..]);
+            let first = whiteouts.next_if(|key| node.is_none_or(|node| key[..] < *node));
+            if let Some(key) = first {
+                return Some((Cow::Owned(key), Entry::Whiteout));
+            }
+            let (key, &(ino, position)) = nodes.next()?;
+            Some((Cow::Borrowed(&key[..]), Entry::Node { ino, position }))
+        })
     }
 
     /// The entries of `dir` that the base does not have, those with positions below `before`, the
@@ -231,9 +242,8 @@ impl Staged {
         let dir = self.dirs.get(&dir).into_iter();
         dir.flat_map(move |dir| {
             let positions = dir.positions.range((Bound::Unbounded, before)).rev();
-            positions.filter_map(|(&position, key)| match dir.entries.get(key) {
-                Some(&Entry::Node { ino, .. }) => Some((position, key, ino)),
-                _ => None,
+            positions.filter_map(|(&position, key)| {
+                dir.nodes.get(key).map(|&(ino, _)| (position, key, ino))
             })
         })
     }
@@ -262,7 +272,8 @@ impl Staged {
             Some(position) => drop(change.positions.insert(position, key.clone())),
             None => change.emptied = Emptied::default(),
         }
-        let old = change.entries.insert(key, Entry::Node { ino, position });
+        change.whiteouts.remove(&key);
+        let old = change.nodes.insert(key, (ino, position));
         change.drop_position(old);
     }
 
@@ -270,20 +281,18 @@ impl Staged {
     pub fn clear(&mut self, dir: Ino, key: &[u8], in_base: bool) {
         self.version += 1;
         let change = self.dirs.entry(dir).or_default();
-        let old = if in_base {
-            change.entries.insert(key.into(), Entry::Whiteout)
-        } else {
-            change.entries.remove(key)
-        };
+        let old = change.nodes.remove(key);
         change.drop_position(old);
+        match in_base {
+            true => change.whiteouts.insert(key),
+            false => change.whiteouts.remove(key),
+        }
     }
 }
 
 impl DirChange {
-    fn drop_position(&mut self, old: Option<Entry>) {
-        if let Some(Entry::Node { position, .. }) = old
-            && let Some(position) = position
-        {
+    fn drop_position(&mut self, old: Option<(Ino, Option<u64>)>) {
+        if let Some((_, Some(position))) = old {
             self.positions.remove(&position);
         }
     }

@@ -307,7 +307,7 @@ impl Vfs {
         for tree in [&*staged, &**last.staged()] {
             for dir in tree.dirs() {
                 let keys = tree.entries(dir, Bound::Unbounded).map(|(key, _)| key);
-                let names = keys.map(|key| name::encode(key, dir::is_root(dir)));
+                let names = keys.map(|key| name::encode(&key, dir::is_root(dir)));
                 forgotten.names.extend(names.map(|name| (dir, name)));
                 forgotten.nodes.insert(dir);
             }

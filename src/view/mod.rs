@@ -12,7 +12,7 @@ pub mod number;
 pub mod text;
 
 #[cfg(test)]
-mod testing {
+pub(crate) mod testing {
     /// xorshift64*: random enough, and the same on every run.
     pub struct Rng(u64);
 
