@@ -54,20 +54,21 @@ use std::thread;
 
 /// Longest file that is stored, in bytes: its content must lie in one folio.
 const LONGEST: usize = 4096;
-/// Files of one batch, at first and at most: it doubles as long as a reader goes on where the
-/// batch before ended. So what is stored for a reader who stops is about what he has read, at most,
-/// a page of the kernel's cache each. Where a batch ends he waits for the next one to begin.
+/// Files that are stored for a reader before he has to ask again, at first and at most: they double as long
+/// as he goes on where the ones before ended. So what is stored for a reader who stops is about what he
+/// has read, at most, a page of the kernel's cache each.
 const FEWEST: usize = 64;
 const MOST: usize = 8192;
-/// Bytes of one batch at most.
-const BYTES: usize = 4 << 20;
-/// Batches that may be waiting; pages on which further READs fall are not stored.
+/// Files and bytes of one batch at most.
+const BATCH: usize = 1024;
+const BYTES: usize = 512 << 10;
+/// Jobs that may be waiting; pages on which further READs fall are not stored.
 const WAITING: usize = 16;
 /// After so many files in a row that the kernel does not know it is not asked about the rest.
 const UNKNOWN: usize = 8;
-/// Files that may be struck while batches wait.
+/// Files that may be struck while jobs wait.
 const STRUCK: usize = 4096;
-/// Ends of batches that are remembered, one for each reader that may be under way.
+/// Ends of jobs that are remembered, one for each reader that may be under way.
 const READERS: usize = 8;
 
 /// What a request does to a file.
@@ -143,8 +144,8 @@ struct Batch {
     /// Each with its page and the place of its content in `bytes`.
     files: Vec<(Ino, u64, Range<usize>)>,
     bytes: Vec<u8>,
-    /// The file behind the last.
-    next: Option<Ino>,
+    /// The file behind the last, and its page.
+    next: Option<(Ino, u64)>,
 }
 
 impl Prefetch {
@@ -265,9 +266,8 @@ impl Prefetch {
             let known = readers.iter().position(|&(next, _)| next == first);
             let before = known.and_then(|at| readers.remove(at));
             let most = before.map_or(FEWEST, |(_, files)| (files * 2).min(MOST));
-            let batch = self.batch(first, page, most);
-            let stored = self.store(device, &batch);
-            if let Some(next) = batch.next {
+            let (next, stored) = self.work(device, (first, page), most);
+            if let Some(next) = next {
                 readers.push_front((next, most));
                 readers.truncate(READERS);
             }
@@ -277,6 +277,35 @@ impl Prefetch {
                 return self.stop();
             }
         }
+    }
+
+    /// Stores `most` files from the one of `job` on, or fewer if somebody else waits. Answers the first that
+    /// was not.
+    fn work(
+        &self,
+        device: &OwnedFd,
+        job: (Ino, u64),
+        most: usize,
+    ) -> (Option<Ino>, io::Result<()>) {
+        let (mut at, mut left) = (job, most);
+        loop {
+            let batch = self.batch(at.0, at.1, left.min(BATCH));
+            let stored = self.store(device, &batch);
+            left = left.saturating_sub(batch.files.len());
+            match batch.next {
+                Some(next) if left > 0 && matches!(stored, Ok(true)) && self.may_go_on(next.1) => {
+                    at = next;
+                }
+                next => return (next.map(|(ino, _)| ino), stored.map(drop)),
+            }
+        }
+    }
+
+    /// Reserves `page` for the job that is being worked on, unless it is spent or somebody else waits.
+    fn may_go_on(&self, page: u64) -> bool {
+        let mut state = self.state.lock();
+        let is_alone = state.jobs.is_empty() && state.struck.len() <= STRUCK;
+        state.on && is_alone && state.spent.insert(page)
     }
 
     fn next_job(&self) -> Option<(Ino, u64)> {
@@ -310,7 +339,7 @@ impl Prefetch {
                     || batch.files.len() >= most
                     || !self.state.lock().spent.insert(file.page)
                 {
-                    batch.next = Some(file.ino);
+                    batch.next = Some((file.ino, file.page));
                     return false;
                 }
                 at = file.page;
@@ -336,10 +365,10 @@ impl Prefetch {
         }
     }
 
-    /// Stores what was not struck.
-    fn store(&self, device: &OwnedFd, batch: &Batch) -> io::Result<()> {
-        let Some(memory) = self.memory.get() else {
-            return Ok(());
+    /// Stores what was not struck. Answers whether the files behind it may be stored too.
+    fn store(&self, device: &OwnedFd, batch: &Batch) -> io::Result<bool> {
+        let Some(memory) = self.memory.get().filter(|_| !batch.files.is_empty()) else {
+            return Ok(false);
         };
         memory.fill(&batch.bytes)?;
         let mut unknown = 0;
@@ -348,7 +377,7 @@ impl Prefetch {
             {
                 let mut state = self.state.lock();
                 if !state.on {
-                    return Ok(());
+                    return Ok(false);
                 }
                 if state.struck.contains(ino) {
                     lead.lost();
@@ -380,10 +409,10 @@ impl Prefetch {
                 Err(e) => return Err(e.into()),
             }
             if unknown == UNKNOWN {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
