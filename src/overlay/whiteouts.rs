@@ -3,7 +3,7 @@
 //! Keys that are deleted together mostly follow each other, as in a listing, and begin alike. They
 //! are kept in blocks of neighbours, and in a block each key but the first by what differs from the
 //! one before it: the length of what they share, the length of the rest (both in 7 bits a byte, the
-//! lowest first, the top bit set on all but the last), and the rest. So a key takes some 7 bytes, not
+//! lowest first, the top bit set on all but the last), and the rest. So a key takes some 10 bytes, not
 //! the 130 that it would take in a tree of its own. Nothing here is read from a database but the keys.
 
 use std::collections::BTreeMap;
