@@ -2,7 +2,8 @@
 //!
 //! Every operation is appended before it is answered, so that the process can die at any moment
 //! and lose nothing that had returned to its caller; `fsync` makes what was appended durable.
-//! Operations are kept rather than what they made, for an edit means something only when a change
+//! What was written is read back from here ([`Kept`]), for the mount that lives. Operations are
+//! kept rather than what they made, for an edit means something only when a change
 //! set is taken from all of them.
 //!
 //! ```text
@@ -20,9 +21,14 @@
 //! start from. A record that is cut short or does not match its checksum ends the journal: it was
 //! being written when the machine stopped.
 
+mod kept;
+
+pub use kept::{Kept, Piece, is_lost};
+
 use crate::bolt::{Disk, Meta};
 use std::borrow::Cow;
 use std::io;
+use std::sync::Arc;
 
 const MAGIC: &[u8; 16] = b"boltfs journal 1";
 const HEADER: usize = 48;
@@ -167,7 +173,8 @@ impl Origin {
 
 /// A journal that is being written.
 pub struct Journal {
-    disk: Box<dyn Disk>,
+    disk: Arc<dyn Disk>,
+    kept: Arc<Kept>,
     /// Bytes that are whole records; what is behind them, if anything, is overwritten.
     len: u64,
     buffer: Vec<u8>,
@@ -181,11 +188,7 @@ impl Journal {
     pub fn start(disk: Box<dyn Disk>, origin: Origin) -> io::Result<Journal> {
         disk.write_all_at(&origin.to_bytes(), 0)?;
         disk.sync()?;
-        Ok(Journal {
-            disk,
-            len: HEADER as u64,
-            buffer: Vec::new(),
-        })
+        Ok(Journal::on(disk, HEADER as u64))
     }
 
     /// Goes on with a journal of which the first `len` bytes were [read](Reader::valid_len).
@@ -194,11 +197,22 @@ impl Journal {
     /// What the disk says.
     pub fn resume(disk: Box<dyn Disk>, len: u64) -> io::Result<Journal> {
         disk.set_len(len)?;
-        Ok(Journal {
+        Ok(Journal::on(disk, len))
+    }
+
+    fn on(disk: Box<dyn Disk>, len: u64) -> Journal {
+        let disk: Arc<dyn Disk> = Arc::from(disk);
+        Journal {
+            kept: Arc::new(Kept::new(Arc::clone(&disk))),
             disk,
             len,
             buffer: Vec::new(),
-        })
+        }
+    }
+
+    /// What was appended, for reading it back. The data of a write is the last of its record.
+    pub fn kept(&self) -> &Arc<Kept> {
+        &self.kept
     }
 
     /// Appends `op`. It survives the death of the process from here on.

@@ -130,7 +130,7 @@ impl<'a> Place<'a> {
     fn in_base(&self, below: Option<Element<'a>>) -> Result<Stands<'a>> {
         Ok(match (below, &self.base) {
             (Some(element), Some(dir)) if element.is_bucket() => Stands::Bucket(dir.ino(&element)?),
-            (Some(element), _) => as_written(element.value),
+            (Some(element), _) => as_written(Cow::Borrowed(element.value)),
             (None, _) => Stands::Nothing,
         })
     }
@@ -145,7 +145,7 @@ impl<'a> Place<'a> {
         }
         let own = own.map(|e| e.value);
         let Some(content) = node.and_then(|node| node.content.as_ref()) else {
-            return Ok(as_written(own.unwrap_or_default()));
+            return Ok(as_written(Cow::Borrowed(own.unwrap_or_default())));
         };
         // Saved content follows the style of the value that the key has in the database; at a key
         // that has none, that of the value it was made from.
@@ -154,13 +154,14 @@ impl<'a> Place<'a> {
         }
         let there = judge.last_at(tree.base, self.dir, key)?.unwrap_or_else(|| {
             let below = below.filter(|e| !e.is_bucket());
-            below.map(|e| e.value)
+            below.map(|e| Cow::Borrowed(e.value))
         });
-        if let Some(value) = there
-            && judge.had(tree.base, self.dir, key, content)?
+        let content = tree.written(ino, content)?;
+        if let Some(value) = &there
+            && judge.had(tree.base, self.dir, key, &content)?
         {
             return Ok(Stands::Value(Stored {
-                bytes: Cow::Borrowed(value),
+                bytes: value.clone(),
                 note: Note::Unchanged,
             }));
         }
@@ -171,16 +172,13 @@ impl<'a> Place<'a> {
         if previous.is_none() {
             previous = judge.last_of(tree.base, ino)?;
         }
-        Ok(Stands::Value(text::stored(
-            content,
-            previous.or(own),
-            judge.raw,
-        )))
+        let previous = previous.or(own.map(Cow::Borrowed));
+        Ok(Stands::Value(text::stored_of(content, previous, judge.raw)))
     }
 
     /// The value that the database has at the same path, where this directory is a bucket made anew in
     /// the place of one that was removed: what is saved there follows the old value's style.
-    fn reference(&self, key: &[u8]) -> Result<Option<&'a [u8]>> {
+    fn reference(&self, key: &[u8]) -> Result<Option<Cow<'a, [u8]>>> {
         match self.tree.path(self.dir) {
             Some(path) if self.dir.is_staged() => {
                 self.judge.last_at_path(self.tree.base, &path, key)
@@ -214,9 +212,9 @@ impl<'a> Place<'a> {
     }
 }
 
-fn as_written(value: &[u8]) -> Stands<'_> {
+fn as_written(value: Cow<'_, [u8]>) -> Stands<'_> {
     Stands::Value(Stored {
-        bytes: Cow::Borrowed(value),
+        bytes: value,
         note: Note::AsWritten,
     })
 }

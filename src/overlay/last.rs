@@ -8,10 +8,12 @@
 
 use super::base::Base;
 use super::changes::{Below, Judge, Place, Stands};
+use super::content::Content;
 use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::{Entry, Kind, Staged};
 use crate::bolt::Result;
+use crate::view::text::{Note, Stored};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -79,7 +81,7 @@ impl Last {
     }
 
     /// The content that was staged of the file `ino`. One that was unlinked then never comes back.
-    fn content(&self, ino: Ino) -> Option<&Arc<Vec<u8>>> {
+    fn content(&self, ino: Ino) -> Option<&Arc<Content>> {
         self.staged.node(ino)?.content.as_ref()
     }
 
@@ -117,13 +119,24 @@ fn stored(tree: Merged<'_>, judge: Judge<'_>) -> Result<HashMap<Ino, Box<[u8]>>>
                 continue;
             };
             if let Stands::Value(stored) = place.stands(&key, Some(entry), &mut Below::default())?
-                && *stored.bytes != **content
+                && !is_content(tree, ino, content, &stored)?
             {
                 values.insert(ino, stored.bytes.into());
             }
         }
     }
     Ok(values)
+}
+
+/// Whether what is stored of `content` is all of it.
+fn is_content(tree: Merged<'_>, ino: Ino, content: &Content, stored: &Stored<'_>) -> Result<bool> {
+    if stored.bytes.len() != content.len() {
+        return Ok(false);
+    }
+    Ok(match stored.note {
+        Note::AsWritten | Note::NoLongerJson => true,
+        _ => stored.bytes == tree.written(ino, content)?,
+    })
 }
 
 impl<'a> Judge<'a> {
@@ -134,7 +147,7 @@ impl<'a> Judge<'a> {
         base: &'a Base,
         dir: Ino,
         key: &[u8],
-    ) -> Result<Option<Option<&'a [u8]>>> {
+    ) -> Result<Option<Option<Cow<'a, [u8]>>>> {
         let Some(file) = self.last.file(base, dir, key)? else {
             return Ok(None);
         };
@@ -143,7 +156,7 @@ impl<'a> Judge<'a> {
         };
         let value = match self.last_of(base, ino)? {
             Some(value) => Some(value),
-            None => base.element(ino)?.map(|element| element.value),
+            None => base.element(ino)?.map(|e| Cow::Borrowed(e.value)),
         };
         Ok(Some(value))
     }
@@ -155,7 +168,7 @@ impl<'a> Judge<'a> {
         base: &'a Base,
         buckets: &[Cow<'_, [u8]>],
         key: &[u8],
-    ) -> Result<Option<&'a [u8]>> {
+    ) -> Result<Option<Cow<'a, [u8]>>> {
         let mut dir = Ino::ROOT;
         for name in buckets {
             let below = match self.last.entry(base, dir, name)? {
@@ -169,16 +182,19 @@ impl<'a> Judge<'a> {
             }
         }
         let there = self.last_at(base, dir, key)?;
-        Ok(there.unwrap_or_else(|| value_in_base(base, dir, key)))
+        Ok(there.unwrap_or_else(|| value_in_base(base, dir, key).map(Cow::Borrowed)))
     }
 
     /// What it stored of the file `ino`, if its content was staged.
-    pub(super) fn last_of(&self, base: &'a Base, ino: Ino) -> Result<Option<&'a [u8]>> {
+    pub(super) fn last_of(&self, base: &'a Base, ino: Ino) -> Result<Option<Cow<'a, [u8]>>> {
         let Some(content) = self.last.content(ino) else {
             return Ok(None);
         };
         let stored = self.last.stored(base, self.raw)?;
-        Ok(Some(stored.get(&ino).map_or(content, |value| value)))
+        Ok(Some(match stored.get(&ino) {
+            Some(value) => Cow::Borrowed(&**value),
+            None => self.last.tree(base).written(ino, content)?,
+        }))
     }
 
     /// What it stored of the file `ino`, if nobody has written to it since: wherever it is now.
@@ -186,8 +202,8 @@ impl<'a> Judge<'a> {
         &self,
         base: &'a Base,
         ino: Ino,
-        content: &Arc<Vec<u8>>,
-    ) -> Result<Option<&'a [u8]>> {
+        content: &Arc<Content>,
+    ) -> Result<Option<Cow<'a, [u8]>>> {
         match self.last.content(ino) {
             Some(was) if Arc::ptr_eq(was, content) => self.last_of(base, ino),
             _ => Ok(None),
@@ -197,8 +213,11 @@ impl<'a> Judge<'a> {
     /// Whether `content` is what the file at this place had when it was committed.
     pub(super) fn had(&self, base: &Base, dir: Ino, key: &[u8], content: &[u8]) -> Result<bool> {
         let file = self.last.file(base, dir, key)?.flatten();
-        let was = file.and_then(|ino| self.last.content(ino));
-        Ok(was.is_some_and(|was| **was == *content))
+        let was = file.and_then(|ino| Some((ino, self.last.content(ino)?)));
+        match was.filter(|(_, was)| was.len() == content.len()) {
+            Some((ino, was)) => Ok(self.last.tree(base).written(ino, was)? == content),
+            None => Ok(false),
+        }
     }
 }
 

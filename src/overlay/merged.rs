@@ -1,10 +1,12 @@
 //! The tree as it stands: the base with what is staged over it.
 
 use super::base::{Base, BaseDir};
+use super::content::Content;
 use super::ino::Ino;
 use super::order::Elements;
 use super::staged::{Entry, Key, Kind, Staged};
 use crate::bolt::{Element, Error, Result};
+use crate::view::name;
 use std::borrow::Cow;
 use std::ops::Bound;
 
@@ -163,6 +165,19 @@ impl<'a> Merged<'a> {
         }
         path.reverse();
         Some(path)
+    }
+
+    /// The bytes of `content`, which was written to the file `ino`.
+    ///
+    /// # Errors
+    /// They [cannot be read back](Content::bytes).
+    pub fn written(&self, ino: Ino, content: &'a Content) -> Result<Cow<'a, [u8]>> {
+        content.bytes().map_err(|e| {
+            let path = self.path(ino).unwrap_or_default();
+            let shown = name::path(path.iter().map(|key| &**key));
+            let doing = format!("read what was written to {shown} back from the journal");
+            Error::io(doing, e)
+        })
     }
 
     /// `ino` is `dir` or lies below it.

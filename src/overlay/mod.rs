@@ -3,7 +3,7 @@
 //! | word | meaning |
 //! | --- | --- |
 //! | base | the committed tree of the mounted meta: read-only, never changed while mounted |
-//! | staged | the edits of this mount, in memory, until they are committed or discarded |
+//! | staged | the edits of this mount, in memory, until they are committed or discarded; long content is in the journal |
 //! | node | a bucket (directory) or a key (file), whether of the base or staged |
 //! | whiteout | a staged deletion that hides a base element |
 //! | position | where a listing stands between two entries; survives any change of the directory |
@@ -15,6 +15,7 @@
 
 pub mod base;
 pub mod changes;
+pub mod content;
 pub mod ino;
 pub mod last;
 pub mod merged;
@@ -25,6 +26,7 @@ pub mod whiteouts;
 
 pub use base::Base;
 pub use changes::{Judge, changes};
+pub use content::Content;
 pub use ino::Ino;
 pub use last::Last;
 pub use merged::{Found, Merged, Position};

@@ -4,6 +4,7 @@
 //! attributes. A directory with an entry here has an entry in its own directory too, up to the
 //! root, so that everything staged is found by walking down from there.
 
+use super::content::Content;
 use super::ino::Ino;
 use super::whiteouts::Whiteouts;
 use std::borrow::Cow;
@@ -48,7 +49,7 @@ pub struct Node {
     /// What it is.
     pub kind: Kind,
     /// A file's content as it is shown; `None` is the base's.
-    pub content: Option<Arc<Vec<u8>>>,
+    pub content: Option<Arc<Content>>,
     /// Its attributes; `None` are those that every node starts with.
     pub attrs: Option<Box<Attrs>>,
     /// Its directory and key, where they are not those of the base.

@@ -36,8 +36,10 @@ impl Commands {
     /// What is safe after a commit that failed.
     fn still_pending(&self) -> String {
         let journal = match self.store.journal() {
-            Some(path) => format!(", and kept in {}", path.display()),
-            None => String::new(),
+            Some(path) if self.store.vfs().has_all_content() => {
+                format!(", and kept in {}", path.display())
+            }
+            _ => String::new(),
         };
         if self.store.vfs().is_sealed() {
             return format!(
@@ -48,15 +50,18 @@ impl Commands {
     }
 
     fn discard(&self) -> Result<(), Error> {
-        let count = self.store.vfs().pending_count()?;
+        let count = self.store.vfs().pending_count();
         let forgotten = self.store.vfs().discard()?;
         if let Some(kernel) = self.kernel.get() {
             fuse::forget(kernel, &forgotten);
         }
-        let changes = if count == 1 { "change" } else { "changes" };
-        self.store
-            .vfs()
-            .set_outcome(&format!("discarded {count} {changes}"));
+        let discarded = match count {
+            Ok(1) => "discarded 1 change".to_owned(),
+            Ok(count) => format!("discarded {count} changes"),
+            // What cannot be told can be dropped.
+            Err(_) => "discarded all changes".to_owned(),
+        };
+        self.store.vfs().set_outcome(&discarded);
         Ok(())
     }
 }

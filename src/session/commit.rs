@@ -67,6 +67,12 @@ fn what_is_safe(store: &Store) -> String {
     if let Some(journal) = store.journal() {
         let journal = journal.display();
         let again = store.options_again();
+        if !store.vfs().has_all_content() {
+            return format!(
+                "What is left of your edits is in {journal}: see it with `boltfs journal {journal}`, \
+                 and mount again with {again}--recover to have what comes before the damage."
+            );
+        }
         return format!("Your edits are safe in {journal}: mount again with {again}--recover.");
     }
     match guarded(|| store.rescue()) {

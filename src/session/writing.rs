@@ -20,6 +20,7 @@ use super::survey::Survey;
 use crate::bolt::{
     CommitError, CommitOptions, Committed, DbFile, Disk, Error, Meta, check, trailer, writer,
 };
+use crate::journal::is_lost;
 use crate::overlay::Which;
 
 /// Smallest file that bbolt opens, in bytes.
@@ -346,6 +347,7 @@ impl Store {
         match e {
             CommitError::NotCommitted(why) => {
                 let (place, next) = match why {
+                    Error::Io { source, .. } if is_lost(source) => (String::new(), WRITE_AGAIN),
                     Error::Io { source, .. } => {
                         (String::new(), room_for(source).unwrap_or_default())
                     }
@@ -386,6 +388,10 @@ const AVOID_DAMAGE: &str = "That bucket is damaged, and it or one in it was edit
                             shows to a new bucket (cp -r BUCKET/* NEW/) and remove it (rm -r, then \
                             rmdir), or take back what was edited in it (see .boltfs/base), and \
                             commit again.";
+
+/// What to do where the journal has lost what was written.
+const WRITE_AGAIN: &str = "Write that key again, or take its old value back (see .boltfs/base), and \
+                           commit again.";
 
 fn replaced(path: &Path) -> Failure {
     let shown = path.display();

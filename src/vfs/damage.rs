@@ -2,6 +2,7 @@
 
 use super::{Error, Vfs};
 use crate::bolt::{self, Damage};
+use crate::journal::is_lost;
 use crate::overlay::{Ino, Staged};
 use crate::view::name;
 use parking_lot::Mutex;
@@ -13,6 +14,8 @@ const MOST: usize = 100;
 /// numbers.
 const CUT: u64 = u64::MAX;
 const UNREADABLE: u64 = u64::MAX - 1;
+/// Stands for what the journal has lost.
+const JOURNAL: u64 = u64::MAX - 2;
 
 /// What was told.
 #[derive(Default)]
@@ -72,6 +75,7 @@ impl Vfs {
                 return;
             }
             bolt::Error::Page { pgid, .. } => *pgid,
+            bolt::Error::Io { source, .. } if is_lost(source) => return self.note_lost_edit(e),
             _ => 0,
         };
         if !self.is_first(page) {
@@ -108,6 +112,17 @@ impl Vfs {
         if self.is_first(page) {
             log::error!("{line}: {next}");
             self.told.0.lock().lines.push(line.to_owned());
+        }
+    }
+
+    /// Says once that the journal has lost what was written.
+    fn note_lost_edit(&self, e: &bolt::Error) {
+        if self.is_first(JOURNAL) {
+            log::error!(
+                "{e}. It reads as an input/output error, and a commit is refused as long as it is \
+                 pending: write it again, or take its old value back (see .boltfs/base)"
+            );
+            self.told.0.lock().lines.push(e.to_string());
         }
     }
 

@@ -3,11 +3,13 @@
 use super::attr::drop_set_ids;
 use super::shown::cut;
 use super::{Error, Result, SetAttr, Vfs, control};
+use crate::bolt;
 use crate::journal::Op;
-use crate::overlay::{Ino, Key, Kind, Staged};
+use crate::overlay::{Content, Ino, Key, Kind, Staged};
 use crate::view::text;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
 
 /// Longest content of a file, in bytes: bbolt cannot read an element of 2 GiB or more (header,
@@ -24,7 +26,8 @@ impl Vfs {
     /// Hands up to `size` bytes at `offset` of the file `ino` to `reply`.
     ///
     /// # Errors
-    /// [`Error::IsDirectory`], [`Error::Stale`].
+    /// [`Error::IsDirectory`], [`Error::Stale`]; [`Error::Damaged`] where what was written cannot be read
+    /// back from the journal.
     pub fn read<T>(
         &self,
         ino: Ino,
@@ -39,7 +42,17 @@ impl Vfs {
         let staged = self.read_staged();
         if let Some(content) = staged.node(ino).and_then(|node| node.content.as_ref()) {
             // Under the lock: a second owner of the content would make the next write copy it.
-            return Ok(reply(cut(content, offset, size)));
+            if let Some(bytes) = content.held() {
+                return Ok(reply(cut(bytes, offset, size)));
+            }
+            let mut copy = COPY.take();
+            let read = content.read(offset, size, &mut copy);
+            drop(staged);
+            let answer = read
+                .map(|start| reply(cut(&copy, offset.saturating_sub(start), size)))
+                .map_err(unreadable);
+            COPY.set(copy);
+            return answer;
         }
         drop(staged);
         // A copy: of what is handed to the kernel straight from the map, a part could be lost on the
@@ -77,9 +90,15 @@ impl Vfs {
         let start = offset as usize; // not greater than end
         let mut staged = self.edit()?;
         self.must_take_content(&mut staged, ino)?;
-        self.make_room(&mut staged, ino, end)?;
+        let by_pieces = self.can_keep(&staged, ino, offset, data);
+        if by_pieces {
+            let content = self.content_mut(&mut staged, ino, 0)?;
+            content.reserve_pieces(data.len()).map_err(unreadable)?;
+        } else {
+            self.make_room(&mut staged, ino, end)?;
+        }
         self.record_content(&staged, ino)?;
-        self.record(&staged, |names| {
+        let kept = self.record(&staged, |names| {
             let at = names.node(ino)?;
             Some(Op::Write {
                 at,
@@ -87,14 +106,27 @@ impl Vfs {
                 data: Cow::Borrowed(data),
             })
         })?;
-        let content = self.content_mut(&mut staged, ino, usize::MAX)?;
-        if start == content.len() {
-            content.extend_from_slice(data);
-        } else {
-            if content.len() < end {
-                content.resize(end, 0);
+        match kept.filter(|_| by_pieces) {
+            Some((kept, end)) => {
+                let content = self.content_mut(&mut staged, ino, usize::MAX)?;
+                content.append(&kept, end - data.len() as u64, data);
             }
-            content[start..end].copy_from_slice(data);
+            None => {
+                if by_pieces {
+                    // It went into no journal.
+                    self.make_room(&mut staged, ino, end)?;
+                }
+                let content = self.content_mut(&mut staged, ino, usize::MAX)?;
+                let content = content.held_mut().ok_or(Error::NoMemory)?;
+                if start == content.len() {
+                    content.extend_from_slice(data);
+                } else {
+                    if content.len() < end {
+                        content.resize(end, 0);
+                    }
+                    content[start..end].copy_from_slice(data);
+                }
+            }
         }
         self.touch(&mut staged, ino, Kind::File);
         if drop_ids {
@@ -131,10 +163,16 @@ impl Vfs {
             return Err(Error::TooBig);
         }
         self.must_take_content(staged, ino)?;
-        if size > self.content_len(staged, ino)? {
-            self.make_room(staged, ino, size as usize)?;
+        // Of what is emptied nothing need be read, nor be in the journal.
+        if size > 0 {
+            let len = self.content_len(staged, ino)?;
+            let content = staged.node(ino).and_then(|node| node.content.as_ref());
+            let is_held = content.is_none_or(|content| content.held().is_some());
+            if size > len || (size < len && !is_held) {
+                self.make_room(staged, ino, size as usize)?;
+            }
+            self.record_content(staged, ino)?;
         }
-        self.record_content(staged, ino)?;
         self.record(staged, |names| {
             Some(Op::Resize {
                 at: names.node(ino)?,
@@ -142,10 +180,14 @@ impl Vfs {
             })
         })?;
         let size = size as usize;
-        let content = self.content_mut(staged, ino, size)?;
-        content.resize(size, 0);
-        if content.capacity() / 4 > size {
-            content.shrink_to(size);
+        if size == 0 {
+            staged.node_mut(ino, Kind::File).content = Some(Arc::default());
+            self.has_content_recorded(ino);
+        } else if let Some(content) = self.content_mut(staged, ino, size)?.held_mut() {
+            content.resize(size, 0);
+            if content.capacity() / 4 > size {
+                content.shrink_to(size);
+            }
         }
         self.touch(staged, ino, Kind::File);
         Ok(())
@@ -173,7 +215,7 @@ impl Vfs {
         staged: &'a mut Staged,
         ino: Ino,
         need: usize,
-    ) -> Result<&'a mut Vec<u8>> {
+    ) -> Result<&'a mut Content> {
         let shown = match staged.node(ino) {
             Some(node) if node.content.is_some() => Vec::new(),
             _ => self.steady(|| match self.base.element(ino)? {
@@ -187,8 +229,17 @@ impl Vfs {
         };
         let content = &mut staged.node_mut(ino, Kind::File).content;
         Ok(Arc::make_mut(
-            content.get_or_insert_with(|| Arc::new(shown)),
+            content.get_or_insert_with(|| Arc::new(Content::from(shown))),
         ))
+    }
+
+    /// Whether the content of the file `ino` need not be in memory once `data` is written at `offset`.
+    fn can_keep(&self, staged: &Staged, ino: Ino, offset: u64, data: &[u8]) -> bool {
+        let content = staged.node(ino).and_then(|node| node.content.as_ref());
+        content.is_some_and(|content| {
+            let kept = self.kept();
+            kept.is_some_and(|kept| content.takes(offset, data, kept.as_ref()))
+        })
     }
 
     /// Length in bytes of the content of the file `ino`, as it is shown.
@@ -202,8 +253,8 @@ impl Vfs {
         }
     }
 
-    /// Takes the memory that the file `ino` needs with `len` bytes, if it is to be longer than it is. That
-    /// there is none must be known before the edit is in the journal; the content is as before.
+    /// Has the content of the file `ino` in memory, with room for `len` bytes. That this cannot be must be
+    /// known before the edit is in the journal; the content is as before.
     fn make_room(&self, staged: &mut Staged, ino: Ino, len: usize) -> Result<()> {
         if staged.node(ino).is_none_or(|node| node.content.is_none()) {
             self.content_mut(staged, ino, usize::MAX)?;
@@ -213,17 +264,11 @@ impl Vfs {
             return Ok(());
         };
         match Arc::get_mut(content) {
-            Some(own) => own.try_reserve(len.saturating_sub(own.len())),
+            Some(own) => own.hold(len),
             // Others have it too: the last commit, or somebody who tells what is pending.
-            None => {
-                let mut own = Vec::new();
-                own.try_reserve_exact(len.max(content.len())).map(|()| {
-                    own.extend_from_slice(content);
-                    *content = Arc::new(own);
-                })
-            }
+            None => content.held_copy(len).map(|own| *content = Arc::new(own)),
         }
-        .map_err(|_| Error::NoMemory)
+        .map_err(unreadable)
     }
 
     /// Enters the base node `ino`, of which something is about to be staged, in its directory.
@@ -241,5 +286,13 @@ impl Vfs {
         self.touch_up(staged, dir)?;
         staged.set(dir, key, ino, below);
         Ok(())
+    }
+}
+
+/// Why a content cannot be had in memory.
+pub(super) fn unreadable(e: io::Error) -> Error {
+    match e.kind() {
+        io::ErrorKind::OutOfMemory => Error::NoMemory,
+        _ => bolt::Error::io("read what was written to it back from the journal", e).into(),
     }
 }

@@ -1,14 +1,16 @@
 //! Each edit is in the journal before it is answered.
 
 use super::dir::Called;
+use super::file::unreadable;
 use super::{Error, RenameMode, Result, Vfs};
 use crate::bolt::{self, Disk, Meta};
-use crate::journal::{self, Journal, Op, Origin, Place, Reader};
-use crate::overlay::{Ino, Kind, Merged, Staged};
+use crate::journal::{self, Journal, Kept, Op, Origin, Place, Reader, is_lost};
+use crate::overlay::{Content, Ino, Kind, Merged, Staged};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Where the journal of a mount lies. It is there only while something is staged.
 pub trait JournalPlace: Send {
@@ -133,14 +135,18 @@ impl Vfs {
 
     /// Appends operations on `staged` to the journal, all or none. They are asked for only where
     /// there is one.
+    ///
+    /// # Returns
+    /// Where they can be read back, and where the last of them ends there; `None` if they went into no
+    /// journal.
     pub(super) fn record<'a, Ops: IntoIterator<Item = Op<'a>>>(
         &'a self,
         staged: &'a Staged,
         ops: impl FnOnce(&mut Names<'a, '_>) -> Ops,
-    ) -> Result<()> {
+    ) -> Result<Option<(Arc<Kept>, u64)>> {
         let mut journaled = self.journal.lock();
         if journaled.place.is_none() {
-            return self.verify_steady();
+            return self.verify_steady().map(|()| None);
         }
         let journaled = &mut *journaled;
         if journaled.journal.is_none() {
@@ -154,12 +160,12 @@ impl Vfs {
                          database ({e}): they are lost if boltfs is killed before the unmount"
                     );
                     journaled.place = None;
-                    return self.verify_steady();
+                    return self.verify_steady().map(|()| None);
                 }
             }
         }
         let Some(journal) = &mut journaled.journal else {
-            return Ok(());
+            return Ok(None);
         };
         let mut names = Names {
             tree: self.merged(staged),
@@ -169,7 +175,7 @@ impl Vfs {
         let mut ops = ops(&mut names).into_iter().peekable();
         let new = names.new;
         if ops.peek().is_none() {
-            return Ok(());
+            return Ok(None);
         }
         // Nothing must come into it that was made of lost bytes.
         self.verify_steady()?;
@@ -185,7 +191,15 @@ impl Vfs {
                 return Err(Error::Journal(e));
             }
         }
-        Ok(())
+        Ok(Some((Arc::clone(journal.kept()), journal.end())))
+    }
+
+    /// Where what is recorded now can be read back: `Some(None)` from a journal that is yet to be begun,
+    /// `None` from nowhere.
+    pub(super) fn kept(&self) -> Option<Option<Arc<Kept>>> {
+        let journaled = self.journal.lock();
+        journaled.place.as_ref()?;
+        Some(journaled.journal.as_ref().map(|j| Arc::clone(j.kept())))
     }
 
     /// To be called before an edit of the content of `ino` is recorded: the journal must have what
@@ -196,18 +210,24 @@ impl Vfs {
         let Some(content) = content.filter(|_| older) else {
             return Ok(());
         };
+        let content = content.bytes().map_err(unreadable)?;
         self.record(staged, |names| {
             let at = names.node(ino);
             let empty = at.clone().map(|at| Op::Resize { at, size: 0 });
             let whole = at.map(|at| Op::Write {
                 at,
                 offset: 0,
-                data: Cow::Borrowed(content),
+                data: content,
             });
             empty.into_iter().chain(whole)
         })?;
-        self.journal.lock().older.remove(&ino);
+        self.has_content_recorded(ino);
         Ok(())
+    }
+
+    /// The journal has what an edit of the content of `ino` starts from.
+    pub(super) fn has_content_recorded(&self, ino: Ino) {
+        self.journal.lock().older.remove(&ino);
     }
 
     /// Makes every edit that has been answered durable.
@@ -266,7 +286,21 @@ impl Vfs {
 
     /// Lets go of the journal at the end of a mount. It stays where it is, for the next one.
     pub fn close_journal(&self) {
-        self.journal.lock().journal = None;
+        if let Some(journal) = self.journal.lock().journal.take() {
+            journal.kept().close();
+        }
+    }
+
+    /// Whether all that was written, and is still somewhere in the tree, can be read back from where it is
+    /// kept.
+    pub fn has_all_content(&self) -> bool {
+        let staged = self.read_staged();
+        let tree = self.merged(&staged);
+        let lost = |content: &Content| {
+            content.held().is_none() && content.bytes().is_err_and(|e| is_lost(&e))
+        };
+        let mut files = staged.nodes();
+        !files.any(|(ino, node)| node.content.as_deref().is_some_and(lost) && tree.is_linked(ino))
     }
 
     /// There is a journal with all edits since the last commit.

@@ -101,6 +101,32 @@ pub fn stored<'a>(content: &'a [u8], previous: Option<&'a [u8]>, raw: bool) -> S
     }
 }
 
+/// As [`stored`], of bytes that were read for it alone, perhaps: what is stored of them is not copied.
+pub fn stored_of<'a>(
+    content: Cow<'a, [u8]>,
+    previous: Option<Cow<'a, [u8]>>,
+    raw: bool,
+) -> Stored<'a> {
+    let Stored { bytes, note } = stored(&content, previous.as_deref(), raw);
+    let len = bytes.len();
+    let made = match bytes {
+        Cow::Owned(made) => Some(made),
+        Cow::Borrowed(_) => None,
+    };
+    let bytes = match (made, previous) {
+        (Some(made), _) => Cow::Owned(made),
+        (None, Some(previous)) if note == Note::Unchanged => previous,
+        (None, _) => match content {
+            Cow::Borrowed(content) => Cow::Borrowed(content.get(..len).unwrap_or(content)),
+            Cow::Owned(mut content) => {
+                content.truncate(len);
+                Cow::Owned(content)
+            }
+        },
+    };
+    Stored { bytes, note }
+}
+
 /// The length in bytes of what is shown of `value`. Allocates nothing.
 pub fn shown_len(value: &[u8], raw: bool) -> u64 {
     match json::inspect(value) {

@@ -251,9 +251,11 @@ fn an_edit_for_which_there_is_no_memory_is_refused() {
     let committed = fs.save("b/committed", "before").expect("there is memory");
     fs.commit();
     let new = fs.save("b/new", "before").expect("there is memory");
+    // It is in the journal, until something is changed inside it.
+    let kept = fs.save("b/kept", [b'x'; 1000]).expect("there is memory");
     let old = fs.at("b/old").expect("it is there");
     let (pending, journal) = (fs.pending(), fs.journal().expect("there is one").bytes());
-    for ino in [old, new, committed] {
+    for ino in [old, new, committed, kept] {
         let content = fs.read_node(ino).expect("it can be read");
         memory::with_at_most(1 << 20, || {
             for offset in [2 << 20, 1 << 30] {

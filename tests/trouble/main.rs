@@ -5,6 +5,7 @@
 mod common;
 mod full;
 mod injected;
+mod lost;
 mod panicked;
 mod recovered;
 

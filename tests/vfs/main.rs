@@ -9,6 +9,7 @@ mod committing;
 mod control;
 mod damage;
 mod files;
+mod kept;
 mod names;
 mod values;
 

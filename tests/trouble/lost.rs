@@ -1,0 +1,97 @@
+//! The journal is changed or cut by somebody while the mount relies on it.
+
+use std::fs;
+
+use crate::common::case::{Case, assert_failed};
+use crate::database;
+
+/// How the journal comes to harm, and what then says why it cannot be read.
+const HARMS: [(&str, &str); 2] = [
+    (
+        "truncate -s 1000 db.boltfs-journal",
+        "failed to fill whole buffer",
+    ),
+    (
+        "printf harm | dd of=db.boltfs-journal bs=1 seek=5000 conv=notrunc status=none",
+        "the journal was changed by another program, or its disk fails",
+    ),
+];
+
+/// The kernel has what was written in its cache until that is dropped.
+const FORGET: &str = "$as_root sh -c 'echo 1 > /proc/sys/vm/drop_caches'";
+
+#[test]
+fn a_journal_that_is_harmed_commits_nothing_until_the_key_is_written_again() {
+    for (harm, why) in HARMS {
+        let case = Case::with(database);
+        let before = fs::read(case.db()).unwrap();
+        let output = case.sh(&format!(
+            "boltfs db mnt; echo short > mnt/b/k; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/long; {harm}; {FORGET}
+             if cat mnt/b/long > read 2> said; then exit 9; fi; cat said; cat mnt/b/k
+             if cat mnt/.boltfs/pending 2> /dev/null; then exit 9; fi
+             if echo commit > mnt/.boltfs/control; then exit 9; fi; cat mnt/.boltfs/control"
+        ));
+        let output = output.expect_success();
+        assert_eq!(
+            output.text(),
+            format!(
+                "cat: mnt/b/long: Input/output error\nshort\nNOT COMMITTED: cannot read what was written to b/long back from the \
+                 journal: {why}. {} is as it was. Write that key again, or take its old value back (see .boltfs/base), and commit \
+                 again. Your edits are still pending; write commit again when that is mended.\n",
+                case.db().display()
+            ),
+            "{harm}"
+        );
+        assert!(fs::read(case.db()).unwrap() == before, "{harm}");
+        case.sh("head -c 20000 /dev/zero | tr '\\0' y > mnt/b/long; boltfs umount mnt")
+            .expect_success();
+        assert_eq!(case.value("b", "k").as_deref(), Some("short"));
+        assert_eq!(case.value("b", "long"), Some("y".repeat(20_000)), "{harm}");
+        assert_eq!(case.sh("ls -A | grep journal || true").text(), "", "{harm}");
+    }
+}
+
+#[test]
+fn a_journal_that_is_harmed_at_the_end_of_a_mount_is_told_and_kept() {
+    for (harm, _) in HARMS {
+        let case = Case::with(database);
+        let before = fs::read(case.db()).unwrap();
+        case.sh(&format!(
+            "boltfs db mnt; echo first > mnt/b/k; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/long; {harm}"
+        ))
+        .expect_success();
+        let ended = case.boltfs(&["umount", "mnt"]);
+        let journal = format!("{}.boltfs-journal", case.db().display());
+        assert_failed(
+            &ended,
+            1,
+            "boltfs: NOT COMMITTED: cannot read what was written to b/long back from the journal: ",
+        );
+        assert_failed(
+            &ended,
+            1,
+            &format!(
+                "What is left of your edits is in {journal}: see it with `boltfs journal {journal}`, and mount again with \
+                 --recover to have what comes before the damage."
+            ),
+        );
+        assert!(fs::read(case.db()).unwrap() == before, "{harm}");
+        case.sh("boltfs --recover db mnt; cat mnt/.boltfs/pending > was; boltfs umount mnt")
+            .expect_success();
+        assert_eq!(case.value("b", "k").as_deref(), Some("first"), "{harm}");
+    }
+}
+
+#[test]
+fn what_a_harmed_journal_held_can_be_discarded() {
+    for (harm, _) in HARMS {
+        let case = Case::with(database);
+        let output = case.sh(&format!(
+            "boltfs db mnt; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/k; {harm}
+             echo discard > mnt/.boltfs/control; cat mnt/.boltfs/control mnt/b/k; boltfs umount mnt"
+        ));
+        let output = output.expect_success();
+        assert_eq!(output.text(), "discarded all changes\nvalue", "{harm}");
+        assert_eq!(case.value("b", "k").as_deref(), Some("value"), "{harm}");
+    }
+}

@@ -1,0 +1,168 @@
+//! What is written in order is not kept in memory: it is read back from the journal.
+
+use boltfs::bolt::{self, Disk};
+use boltfs::journal::is_lost;
+use boltfs::vfs::Error;
+
+use crate::common::fs::{Fs, bucket, tree, value};
+use crate::common::rng::{Rng, seeded};
+
+fn fs() -> Fs {
+    let fs = Fs::new(&tree([("b", bucket([("k", value("value"))]))]));
+    fs.keep_journal();
+    fs
+}
+
+fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend(rng.next().to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn lost(e: &bolt::Error) -> bool {
+    matches!(e, bolt::Error::Io { source, .. } if is_lost(source))
+}
+
+#[test]
+fn whatever_is_done_to_a_file_it_holds_what_was_written() {
+    seeded(300, |_, rng| {
+        let mut fs = fs();
+        let mut model: Vec<u8> = b"value".to_vec();
+        let ino = fs.at("b/k").unwrap();
+        for _ in 0..rng.range(1, 30) {
+            let len = *rng.pick(&[1, 100, 128, 1000, 4096, 128 << 10, 300_001]);
+            match rng.below(10) {
+                0 => {
+                    fs.truncate(ino, 0).unwrap();
+                    model.clear();
+                }
+                1 => {
+                    let size = rng.below(model.len() + 10);
+                    fs.truncate(ino, size as u64).unwrap();
+                    model.resize(size, 0);
+                }
+                2 => {
+                    let offset = rng.below(model.len() + 1);
+                    let len = len.min(1000);
+                    let new = bytes(rng, len);
+                    fs.vfs.write(ino, offset as u64, &new, false).unwrap();
+                    model.resize(model.len().max(offset + len), 0);
+                    model[offset..offset + len].copy_from_slice(&new);
+                }
+                3 => {
+                    let stored = fs.commit();
+                    let stored = stored.value(&[b"b".to_vec()], b"k");
+                    assert!(stored == Some(&model[..]), "what is committed");
+                }
+                4 => {
+                    let recovered = fs.recover().read("b/k").unwrap();
+                    assert!(recovered == model, "what a new mount finds");
+                }
+                _ => {
+                    let new = bytes(rng, len);
+                    let offset = model.len() as u64;
+                    fs.vfs.write(ino, offset, &new, false).unwrap();
+                    model.extend(new);
+                }
+            }
+            assert_eq!(fs.vfs.getattr(ino).unwrap().size, model.len() as u64);
+            let (offset, size) = (rng.below(model.len() + 2), rng.below(400_000));
+            let read = fs.vfs.read(ino, offset as u64, size, <[u8]>::to_vec);
+            let end = model.len().min(offset + size);
+            let want = model.get(offset..end).unwrap_or_default();
+            assert!(read.unwrap() == want, "{size} bytes at {offset}");
+        }
+        assert!(fs.read("b/k").unwrap() == model);
+    });
+}
+
+#[test]
+fn what_the_journal_has_lost_is_an_error_and_is_not_committed() {
+    // At a place inside the long content.
+    type Harm = fn(&dyn Disk, u64);
+    let harms: [(&str, Harm); 3] = [
+        ("one byte is another", |disk, at| {
+            disk.write_all_at(&[8], at).unwrap();
+        }),
+        ("it is cut", |disk, at| disk.set_len(at).unwrap()),
+        ("it is emptied", |disk, _| disk.set_len(0).unwrap()),
+    ];
+    for (what, harm) in harms {
+        // Read piece by piece, and by a map.
+        for many in [0, 100] {
+            let mut fs = fs();
+            fs.save("b/short", "short").unwrap();
+            for n in 0..many {
+                fs.save(&format!("b/{n}"), [n as u8; 10]).unwrap();
+            }
+
+            fs.save("b/long", vec![7; 300_000]).unwrap();
+            let inside = fs.journal().unwrap().size().unwrap() - 100_000;
+            for n in 0..many {
+                fs.save(&format!("b/behind{n}"), [n as u8; 200]).unwrap();
+            }
+            let before = *fs.disk.snapshot().meta();
+            harm(&*fs.journal().unwrap(), inside);
+
+            match fs.read("b/long") {
+                Err(Error::Damaged(e)) if lost(&e) => {}
+                other => panic!("{what}: {:?}", other.map(|bytes| bytes.len())),
+            }
+            assert_eq!(fs.text("b/short"), "short", "{what}: it is in memory");
+            assert!(!fs.vfs.has_all_content(), "{what}");
+            let e = fs.try_commit().expect_err(what);
+            let told = e.to_string();
+            assert!(
+                told.contains("cannot read what was written to b/"),
+                "{what}: {told}"
+            );
+            assert_eq!(*fs.disk.snapshot().meta(), before, "{what}: committed");
+            assert!(fs.vfs.pending_count().is_err_and(|e| lost(&e)), "{what}");
+
+            // An edit that starts from it is refused, and leaves it as it is.
+            let ino = fs.at("b/long").unwrap();
+            let refused = fs.vfs.write(ino, 9, b"x", false);
+            assert!(
+                matches!(refused, Err(Error::Damaged(e)) if lost(&e)),
+                "{what}"
+            );
+            assert!(fs.truncate(ino, 9).is_err(), "{what}");
+            assert_eq!(fs.vfs.getattr(ino).unwrap().size, 300_000, "{what}");
+
+            // It is written again, and all is well.
+            fs.save("b/long", vec![8; 300_000]).unwrap();
+            for n in 0..many {
+                fs.rm(&format!("b/behind{n}")).unwrap();
+            }
+            assert!(fs.vfs.has_all_content(), "{what}");
+            let committed = fs.commit();
+            let value = committed.value(&[b"b".to_vec()], b"long").unwrap();
+            assert!(value == [8; 300_000], "{what}");
+        }
+    }
+}
+
+/// A journal that was removed is there for as long as somebody reads it.
+#[test]
+fn what_was_committed_is_read_from_the_journal_that_is_gone() {
+    let mut fs = fs();
+    let first = vec![b'1'; 200_000];
+    fs.save("b/k", &first).unwrap();
+    fs.commit();
+    assert!(fs.journal().is_none());
+    assert!(fs.read("b/k").unwrap() == first);
+    fs.save("b/other", vec![b'2'; 200_000]).unwrap();
+    assert_eq!(fs.pending(), ["added\tb/other\t-\t200000\t"]);
+
+    let ino = fs.at("b/k").unwrap();
+    fs.vfs.write(ino, 200_000, &[b'3'; 1000], false).unwrap();
+    let both = [&first[..], &[b'3'; 1000]].concat();
+    assert!(fs.read("b/k").unwrap() == both);
+    assert!(fs.recover().read("b/k").unwrap() == both);
+    fs.vfs.discard().unwrap();
+    assert!(fs.read("b/k").unwrap() == first);
+    assert_eq!(fs.pending(), Vec::<String>::new());
+}
