@@ -72,7 +72,7 @@ pub fn mounted(file: Vec<u8>, input: &mut Input<'_>) -> Outcome {
         let bytes = disk.bytes();
         match case.commit(&mounted, &disk, prior.as_ref()) {
             Ok(done) => {
-                case.judge(&mounted, &disk.snapshot(), &done);
+                case.judge(&mounted, &disk.snapshot());
                 outcome.committed += 1;
                 prior = Some(done);
             }
@@ -173,7 +173,15 @@ impl Case {
         })
     }
 
-    fn judge(&self, mounted: &Mounted, after: &Snapshot, done: &Committed) {
+    /// Something damaged refers to a page that lay in the file behind the pages in use, and is one of them now: that can be
+    /// read again, with whatever damage is below it.
+    fn comes_to_light(&self, after: &Snapshot) -> bool {
+        let in_file = self.file.len().div_ceil(self.base.page_size()) as u64;
+        let end = in_file.min(after.meta().hwm);
+        self.report.dangling.runs().any(|(first, _)| first < end)
+    }
+
+    fn judge(&self, mounted: &Mounted, after: &Snapshot) {
         let found =
             read_at_most(after, 4 * ENTRIES).expect("no more than before and what was added");
         let disordered = self.is_disordered();
@@ -204,16 +212,11 @@ impl Case {
         };
         let was: HashSet<Kind> = errors(&self.report).iter().map(|f| f.kind).collect();
         let is = checked(after);
-        let loose = self.is_too_long();
+        let loose = self.is_too_long() || self.comes_to_light(after);
         // Of a page with other damage the check does not tell what more is wrong on it.
         let unread = !self.before.errors.is_empty();
-        let hwm = self.base.meta().hwm;
         let known = |finding: &Finding| {
-            was.contains(&finding.kind)
-                || loose
-                || (finding.kind == Kind::Unreadable && unread)
-                // It lay behind the pages in use, where something damaged refers to it, and is read again.
-                || finding.pgid.is_some_and(|p| p >= hwm && !done.written().contains(p))
+            was.contains(&finding.kind) || loose || (finding.kind == Kind::Unreadable && unread)
         };
         let new = errors(&is).into_iter().find(|finding| !known(finding));
         let told = |report: &Report| {
