@@ -13,7 +13,6 @@ use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::{Entry, Kind, Staged};
 use crate::bolt::Result;
-use crate::view::text::{Note, Stored};
 use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -119,7 +118,7 @@ fn stored(tree: Merged<'_>, judge: Judge<'_>) -> Result<HashMap<Ino, Box<[u8]>>>
                 continue;
             };
             if let Stands::Value(stored) = place.stands(&key, Some(entry), &mut Below::default())?
-                && !is_content(tree, ino, content, &stored)?
+                && !is_content(tree, ino, content, &stored.bytes)?
             {
                 values.insert(ino, stored.bytes.into());
             }
@@ -128,15 +127,10 @@ fn stored(tree: Merged<'_>, judge: Judge<'_>) -> Result<HashMap<Ino, Box<[u8]>>>
     Ok(values)
 }
 
-/// Whether what is stored of `content` is all of it.
-fn is_content(tree: Merged<'_>, ino: Ino, content: &Content, stored: &Stored<'_>) -> Result<bool> {
-    if stored.bytes.len() != content.len() {
-        return Ok(false);
-    }
-    Ok(match stored.note {
-        Note::AsWritten | Note::NoLongerJson => true,
-        _ => stored.bytes == tree.written(ino, content)?,
-    })
+/// Whether what is stored of `content` is just that. The note does not tell: what an earlier commit has
+/// stored of it is written as it is.
+fn is_content(tree: Merged<'_>, ino: Ino, content: &Content, stored: &[u8]) -> Result<bool> {
+    Ok(stored.len() == content.len() && *stored == *tree.written(ino, content)?)
 }
 
 impl<'a> Judge<'a> {

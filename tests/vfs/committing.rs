@@ -77,6 +77,20 @@ fn after_a_commit_the_mount_goes_on() {
     assert_eq!(fs.ls(""), ["b", "c"]);
 }
 
+/// What was saved has the length of what is stored of it, and is not the same.
+#[test]
+fn what_nobody_touches_stays_as_it_was_committed_however_often_others_are() {
+    let json = r#"{"a": 1, "b": 2}"#;
+    let mut fs = Fs::new(&tree([("b", bucket([("json", value(json))]))]));
+    fs.save("b/json", r#"{ "a":3, "b": 2}"#).unwrap();
+    for n in 0..4 {
+        let committed = fs.commit();
+        let stored = committed.value(&[b"b".to_vec()], b"json");
+        assert_eq!(stored, Some(&br#"{"a": 3, "b": 2}"#[..]), "commit {n}");
+        fs.save(&format!("b/other-{n}"), "x").unwrap();
+    }
+}
+
 #[test]
 fn a_discard_goes_back_to_the_last_commit() {
     let mut fs = Fs::new(&sample());
