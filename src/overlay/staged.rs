@@ -219,12 +219,15 @@ impl Staged {
     ) -> impl Iterator<Item = (Cow<'a, [u8]>, Entry)> + use<'a> {
         let dir = self.dirs.get(&dir);
         let nodes = dir.map(|d| d.nodes.range::<[u8], _>((from, Bound::Unbounded)));
-        let mut nodes = nodes.into_iter().flatten().peekable();
-        let whiteouts = dir.map(|d| d.whiteouts.range(from));
-        let mut whiteouts = whiteouts.into_iter().flatten().peekable();
+        let mut nodes = nodes.unwrap_or_default().peekable();
+        // Apart, for a walk has one of these for each of its levels, and few directories have any.
+        let whiteouts = dir.filter(|d| !d.whiteouts.is_empty());
+        let mut whiteouts = whiteouts.map(|d| Box::new(d.whiteouts.range(from).peekable()));
         std::iter::from_fn(move || {
             let node = nodes.peek().map(|(key, _)| &key[..]);
-            let first = whiteouts.next_if(|key| node.is_none_or(|node| key[..] < *node));
+            let first = whiteouts
+                .as_mut()
+                .and_then(|keys| keys.next_if(|key| node.is_none_or(|node| key[..] < *node)));
             if let Some(key) = first {
                 return Some((Cow::Owned(key), Entry::Whiteout));
             }
