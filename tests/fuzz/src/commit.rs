@@ -72,7 +72,7 @@ pub fn mounted(file: Vec<u8>, input: &mut Input<'_>) -> Outcome {
         let bytes = disk.bytes();
         match case.commit(&mounted, &disk, prior.as_ref()) {
             Ok(done) => {
-                case.judge(&mounted, &disk.snapshot());
+                case.judge(&mounted, &disk.snapshot(), &done);
                 outcome.committed += 1;
                 prior = Some(done);
             }
@@ -173,15 +173,20 @@ impl Case {
         })
     }
 
-    /// Something damaged refers to a page that lay in the file behind the pages in use, and is one of them now: that can be
-    /// read again, with whatever damage is below it.
-    fn comes_to_light(&self, after: &Snapshot) -> bool {
-        let in_file = self.file.len().div_ceil(self.base.page_size()) as u64;
-        let end = in_file.min(after.meta().hwm);
-        self.report.dangling.runs().any(|(first, _)| first < end)
+    /// Something damaged refers to a page behind the pages in use, and that is one of them now: what was there before can
+    /// be read again, with whatever damage is below it, or nothing is there. In no case does it lead to a page of the commit.
+    fn comes_to_light(&self, after: &Snapshot, done: &Committed) -> bool {
+        let hwm = after.meta().hwm;
+        let mut dangling = self.report.dangling.runs();
+        dangling.any(|(first, count)| {
+            let end = first.saturating_add(count).min(hwm);
+            let written = (first..end).find(|&page| done.written().contains(page));
+            assert!(written.is_none(), "{written:?} was damage's");
+            first < end
+        })
     }
 
-    fn judge(&self, mounted: &Mounted, after: &Snapshot) {
+    fn judge(&self, mounted: &Mounted, after: &Snapshot, done: &Committed) {
         let found =
             read_at_most(after, 4 * ENTRIES).expect("no more than before and what was added");
         let disordered = self.is_disordered();
@@ -212,7 +217,7 @@ impl Case {
         };
         let was: HashSet<Kind> = errors(&self.report).iter().map(|f| f.kind).collect();
         let is = checked(after);
-        let loose = self.is_too_long() || self.comes_to_light(after);
+        let loose = self.is_too_long() || self.comes_to_light(after, done);
         // Of a page with other damage the check does not tell what more is wrong on it.
         let unread = !self.before.errors.is_empty();
         let known = |finding: &Finding| {
