@@ -217,11 +217,22 @@ impl Case {
         };
         let was: HashSet<Kind> = errors(&self.report).iter().map(|f| f.kind).collect();
         let is = checked(after);
-        let loose = self.is_too_long() || self.comes_to_light(after, done);
+        let loose = self.is_too_long();
+        let in_light = self.comes_to_light(after, done);
+        // Where there was damage before, in the bucket or in one above it, wherever that is now.
+        let damaged = |finding: &Finding| {
+            let mut names = finding.path().iter();
+            let mut errors = self.before.errors.iter();
+            errors.any(|(path, _)| finding.path().starts_with(path))
+                || names.any(|name| mounted.touched.contains(name))
+        };
         // Of a page with other damage the check does not tell what more is wrong on it.
         let unread = !self.before.errors.is_empty();
         let known = |finding: &Finding| {
-            was.contains(&finding.kind) || loose || (finding.kind == Kind::Unreadable && unread)
+            was.contains(&finding.kind)
+                || loose
+                || (in_light && damaged(finding))
+                || (finding.kind == Kind::Unreadable && unread)
         };
         let new = errors(&is).into_iter().find(|finding| !known(finding));
         let told = |report: &Report| {
