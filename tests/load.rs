@@ -372,9 +372,7 @@ fn twenty_thousand_buckets_inside_each_other() {
     let mut clock = Instant::now();
     let mut step = |what: &str, mount: &Mount| {
         println!("{what}: {} MiB, {:?}", memory(mount), clock.elapsed());
-        // A level of a walk takes some hundred bytes, and the text that tells of all of them 20 MiB, which
-        // each thread that made it may still have.
-        assert!(memory(mount) < 150, "{what}");
+        assert!(memory(mount) < 100, "{what}");
         clock = Instant::now();
     };
     let mount = Mount::new(&database, &[]);
