@@ -11,11 +11,11 @@ use super::mountinfo::shown;
 /// How long somebody may be left without a word.
 const A_WHILE: Duration = Duration::from_secs(2);
 
-/// Runs `work`, which waits for a commit to `database`, and says so if it takes longer than people wait without
-/// wondering: before the first commit of a mount all of the database is read.
+/// Runs `work`, which waits for a commit to `database`, or for the rehearsal of one, and says so if it takes longer than
+/// people wait without wondering: before the first of a mount all of the database is read.
 pub fn committing<T>(database: &Path, work: impl FnOnce() -> T) -> T {
     let message = format!(
-        "{} is checked and committed to; that takes a while where it is large",
+        "still at work on {}: all of a database is read before the first commit to it",
         shown(database)
     );
     let (done, end) = mpsc::channel::<()>();
