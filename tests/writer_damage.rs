@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use boltfs::bolt::check::Kind;
+use boltfs::bolt::check::{Kind, Report};
 use boltfs::bolt::{
     BucketEdit, Changes, CommitError, CommitOptions, Damage, Edit, Error, Map, OpenOptions,
     PageSet, Snapshot, Source, commit, empty_database,
@@ -338,13 +338,7 @@ fn what_lies_behind_the_pages_in_use_can_still_be_salvaged() {
         good.nodes.insert(vec![n + 1], Item::Value(vec![n; 100]));
     }
     let disk = MemDisk::new(bytes);
-    let options = CommitOptions {
-        avoid: Some(&report.dangling),
-        damaged: true,
-        ..CommitOptions::default()
-    };
-    let changes = staged.changes(&base, &before);
-    commit(&disk, &base, None, changes, &options).unwrap();
+    commit_beside(&disk, &base, &report, staged.changes(&base, &before));
     // More pages are in use now, and those are among them.
     let after = read(&disk.snapshot());
     assert!(after.errors.is_empty(), "{:?}", after.errors);
@@ -376,17 +370,26 @@ fn what_is_deleted_stays_where_another_bucket_leads_there() {
     let mut staged = Staged::new(&before, vec![]);
     staged.bucket_mut(&[b"b".to_vec()]).nodes.remove(&b"1"[..]);
     let disk = MemDisk::new(bytes);
+    commit_beside(&disk, &base, &report, staged.changes(&base, &before));
+    let after = disk.snapshot();
+    staged.tree().assert_same(&read(&after).tree, "content");
+    let (report, found) = findings(&after);
+    assert!(report.freelist_ok, "{found:?}");
+}
+
+/// Commits to a database in which `report` found damage.
+fn commit_beside<'a>(
+    disk: &'a MemDisk,
+    base: &'a Snapshot,
+    report: &'a Report,
+    changes: Changes<'a>,
+) {
     let options = CommitOptions {
         avoid: Some(&report.dangling),
         damaged: true,
         ..CommitOptions::default()
     };
-    let changes = staged.changes(&base, &before);
-    commit(&disk, &base, None, changes, &options).unwrap();
-    let after = disk.snapshot();
-    staged.tree().assert_same(&read(&after).tree, "content");
-    let (report, found) = findings(&after);
-    assert!(report.freelist_ok, "{found:?}");
+    commit(disk, base, None, changes, &options).unwrap();
 }
 
 /// Does to a file what bad memory, bad disks and crashes do.

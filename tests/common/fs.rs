@@ -8,6 +8,7 @@ use boltfs::journal::{Origin, Reader};
 use boltfs::overlay::{Ino, Kind};
 use boltfs::vfs::{Attr, Error, JournalPlace, Options, RenameMode, Result, SetAttr, Vfs};
 
+use super::beside::Beside;
 use super::commits;
 use super::disk::MemDisk;
 use super::fixture::Fixture;
@@ -25,56 +26,6 @@ pub struct Fs {
     pub disk: MemDisk,
     prior: Option<Committed>,
     journal: Beside,
-}
-
-/// Where the journal is kept: a file that may be there or not.
-#[derive(Clone, Default)]
-struct Beside(Arc<Mutex<Option<Arc<MemDisk>>>>);
-
-impl JournalPlace for Beside {
-    fn create(&mut self) -> io::Result<Box<dyn Disk>> {
-        let disk = Arc::<MemDisk>::default();
-        *self.0.lock().unwrap() = Some(disk.clone());
-        Ok(Box::new(Shared(disk)))
-    }
-
-    fn remove(&mut self) -> io::Result<()> {
-        *self.0.lock().unwrap() = None;
-        Ok(())
-    }
-
-    fn path(&self) -> &std::path::Path {
-        std::path::Path::new("in memory")
-    }
-}
-
-/// A disk that is looked at while it is written.
-struct Shared(Arc<MemDisk>);
-
-impl Disk for Shared {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
-    }
-
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn map(&self) -> io::Result<Map> {
-        self.0.map()
-    }
 }
 
 /// A bucket with these entries.
@@ -158,7 +109,7 @@ impl Fs {
 
     /// The journal, while there is one.
     pub fn journal(&self) -> Option<Arc<MemDisk>> {
-        self.journal.0.lock().unwrap().clone()
+        self.journal.disk()
     }
 
     /// What a new mount of the database finds after the process was killed now: the edits of the journal, made again.

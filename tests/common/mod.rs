@@ -3,6 +3,7 @@
 // Each test binary compiles this module for itself and uses its own part of it.
 #![allow(dead_code, unused_imports)]
 
+pub mod beside;
 pub mod build;
 pub mod case;
 pub mod commits;

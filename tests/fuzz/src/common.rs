@@ -1,6 +1,8 @@
 //! The parts of `tests/common` that need neither the program nor the real bbolt.
 #![allow(dead_code)]
 
+#[path = "../../common/beside.rs"]
+pub mod beside;
 #[path = "../../common/build.rs"]
 pub mod build;
 #[path = "../../common/disk.rs"]

@@ -2,16 +2,15 @@
 //! after it was killed; what is cut off or altered at the end costs what was behind it, and nothing before it.
 
 use std::borrow::Cow;
-use std::io;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use boltfs::bolt::{Disk, Map, OpenOptions, Snapshot};
+use boltfs::bolt::{Map, OpenOptions, Snapshot};
 use boltfs::journal::{Journal, Op, Origin, Place, Reader};
 use boltfs::overlay::Which;
-use boltfs::vfs::{JournalPlace, Options, Vfs};
+use boltfs::vfs::{Options, Vfs};
 
+use super::common::beside::{Beside, Shared};
 use super::common::disk::MemDisk;
 use super::common::read::read_at_most;
 use super::edits::Mounted;
@@ -223,7 +222,7 @@ fn killed(input: &mut Input<'_>) {
     for _ in 0..how >> 4 {
         mounted.edit(input);
     }
-    let Some(journal) = beside.0.lock().expect("nobody has failed").clone() else {
+    let Some(journal) = beside.disk() else {
         return;
     };
     let journal = journal.bytes();
@@ -234,53 +233,4 @@ fn killed(input: &mut Input<'_>) {
     }
     assert_eq!(reader.rest(), 0, "all of the journal was read");
     assert_eq!(pending(&mounted.vfs), pending(&again));
-}
-
-#[derive(Clone, Default)]
-struct Beside(Arc<Mutex<Option<Arc<MemDisk>>>>);
-
-impl JournalPlace for Beside {
-    fn create(&mut self) -> io::Result<Box<dyn Disk>> {
-        let disk = Arc::<MemDisk>::default();
-        *self.0.lock().expect("nobody has failed") = Some(disk.clone());
-        Ok(Box::new(Shared(disk)))
-    }
-
-    fn remove(&mut self) -> io::Result<()> {
-        *self.0.lock().expect("nobody has failed") = None;
-        Ok(())
-    }
-
-    fn path(&self) -> &Path {
-        Path::new("in memory")
-    }
-}
-
-/// A disk that is looked at while it is written.
-struct Shared(Arc<MemDisk>);
-
-impl Disk for Shared {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        self.0.read_exact_at(buf, offset)
-    }
-
-    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(buf, offset)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
-    }
-
-    fn map(&self) -> io::Result<Map> {
-        self.0.map()
-    }
 }
