@@ -18,6 +18,7 @@ use boltfs::bolt::{
 use boltfs::overlay::{Ino, Kind};
 use boltfs::vfs::{Options, Vfs};
 
+use common::build::{Build, paged, plain};
 use common::commits::findings;
 use common::mount::boltfs;
 use common::rng::{Rng, seeded};
@@ -251,6 +252,47 @@ fn what_is_left_is_served_and_what_is_gone_is_an_error_while_it_shrinks() {
         assert!(vfs.create(Ino::ROOT, b"x", 0o600, 0, 0).is_err());
         assert!(vfs.mkdir(Ino::ROOT, b"x", 0o700, 0, 0).is_err());
     });
+}
+
+#[test]
+fn what_is_behind_deleted_keys_is_listed_where_those_are_gone() {
+    let dir = TempDir::new("marked");
+    let path = dir.join("db");
+    let name = |n: usize| format!("{n:02}").into_bytes();
+    let items: Vec<_> = (0..40).map(|n| plain(&name(n), b"value")).collect();
+    let mut build = Build::new(4096);
+    let behind = build.leaf(&items[20..]);
+    // The first leaf is the last page of the file.
+    let first = build.next() + 2;
+    let branch = build.branch(&[(b"00", first), (b"20", behind)]);
+    build.root = build.leaf(&[paged(b"bucket", branch)]);
+    assert_eq!(build.leaf(&items[..20]), first);
+    fs::write(&path, build.file()).unwrap();
+
+    let (_file, base) = open(&path);
+    let options = Options::of_file(0, 0, 0o600, std::time::SystemTime::UNIX_EPOCH);
+    let vfs = Vfs::new(base, options);
+    let bucket = vfs.lookup(Ino::ROOT, b"bucket").unwrap().ino;
+    for n in 0..10 {
+        vfs.unlink(bucket, &name(n)).unwrap();
+    }
+    let list = || {
+        let mut names = Vec::new();
+        let end = vfs.readdir(bucket, 0, &mut |entry| {
+            names.push(entry.name.to_vec());
+            true
+        });
+        (names.into_iter().skip(2).collect::<Vec<_>>(), end)
+    };
+    // This one notes how far the bucket is empty from its start on.
+    let (names, end) = list();
+    assert_eq!(names, (10..40).map(name).collect::<Vec<_>>());
+    assert!(end.is_ok());
+    let other = File::options().write(true).open(&path).unwrap();
+    other.set_len(first * 4096).unwrap();
+    let (names, end) = list();
+    assert_eq!(names, (20..40).map(name).collect::<Vec<_>>());
+    assert!(end.is_err());
 }
 
 /// A database of some megabytes whose values tell where they belong, bucket behind bucket, with the root at the start.

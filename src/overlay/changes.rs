@@ -179,11 +179,12 @@ impl<'a> Place<'a> {
     /// The value that the database has at the same path, where this directory is a bucket made anew in
     /// the place of one that was removed: what is saved there follows the old value's style.
     fn reference(&self, key: &[u8]) -> Result<Option<Cow<'a, [u8]>>> {
+        if !self.dir.is_staged() {
+            return Ok(None);
+        }
         match self.tree.path(self.dir) {
-            Some(path) if self.dir.is_staged() => {
-                self.judge.last_at_path(self.tree.base, &path, key)
-            }
-            _ => Ok(None),
+            Some(path) => self.judge.last_at_path(self.tree.base, &path, key),
+            None => Ok(None),
         }
     }
 

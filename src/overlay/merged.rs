@@ -201,27 +201,30 @@ impl<'a> Merged<'a> {
     /// base's keys, which damage can have spoilt, does not matter.
     ///
     /// # Errors
-    /// What is wrong with the directory's bucket. Damage further in is answered by the listing.
+    /// What is wrong with the directory's bucket, and for a position in the base that can no longer be read.
+    /// Damage further in is answered by the listing.
     pub fn list(&self, dir: Ino, position: Position) -> Result<Listing<'a>> {
         let base_dir = match self.staged.is_removed(dir) {
             true => None,
             false => self.base.dir(dir)?,
         };
-        let (before, behind) = match position {
-            Position::Start => (Bound::Unbounded, self.staged.emptied(dir)),
-            Position::Staged(number) => (Bound::Excluded(number), self.staged.emptied(dir)),
-            Position::Base(offset) => (Bound::Excluded(0), Some(offset)),
+        let before = match position {
+            Position::Start => Bound::Unbounded,
+            Position::Staged(number) => Bound::Excluded(number),
+            Position::Base(_) => Bound::Excluded(0),
         };
-        let base = match (base_dir, behind) {
-            (Some(base_dir), Some(offset)) => {
-                let elements = self.base.elements_after(&base_dir, offset)?;
-                Some((base_dir, elements))
-            }
-            (Some(base_dir), None) => {
-                let elements = self.base.elements(&base_dir);
-                Some((base_dir, elements))
-            }
-            (None, _) => None,
+        let elements = |base_dir: &BaseDir<'a>| match position {
+            Position::Base(offset) => self.base.elements_after(base_dir, offset),
+            // Where the mark is lost with its page, what is behind it is not.
+            Position::Start | Position::Staged(_) => Ok(self
+                .staged
+                .emptied(dir)
+                .and_then(|offset| self.base.elements_after(base_dir, offset).ok())
+                .unwrap_or_else(|| self.base.elements(base_dir))),
+        };
+        let base = match base_dir {
+            Some(base_dir) => Some((base_dir, elements(&base_dir)?)),
+            None => None,
         };
         Ok(Listing {
             merged: *self,
