@@ -256,6 +256,14 @@ impl Journal {
         Ok(())
     }
 
+    /// What a later mount would find of it: to be asked for at leisure.
+    pub fn found(&self) -> Found {
+        Found {
+            disk: Arc::clone(&self.disk),
+            len: self.len,
+        }
+    }
+
     /// Where the next record goes, in bytes.
     pub fn end(&self) -> u64 {
         self.len
@@ -273,6 +281,26 @@ impl Journal {
     /// What the disk says.
     pub fn sync(&self) -> io::Result<()> {
         self.disk.sync()
+    }
+}
+
+/// A journal as it should be found.
+pub struct Found {
+    disk: Arc<dyn Disk>,
+    len: u64,
+}
+
+impl Found {
+    /// Whether every record is there as it was appended. Reads all of it; what cannot be read is not
+    /// there.
+    pub fn is_whole(&self) -> bool {
+        let Ok(map) = self.disk.map() else {
+            return false;
+        };
+        Reader::new(&map).is_some_and(|mut reader| {
+            reader.by_ref().for_each(drop);
+            reader.valid_len() == self.len
+        })
     }
 }
 

@@ -1,16 +1,19 @@
 //! The change set that a commit takes: what is staged, as edits of buckets in key order.
 
 use super::base::BaseDir;
+use super::content::{Content, says_lost};
 use super::ino::Ino;
 use super::last::Last;
 use super::merged::Merged;
 use super::staged::{Entry, Kind};
 use crate::bolt::{BucketEdit, Changes, Edit, Edits, Element, Result, Source};
 use crate::view::text::{self, Note, Stored};
+use parking_lot::Mutex;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Bound;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// All that is staged, to be written over the base in one commit. Nothing is copied: the edits
 /// are made one by one as the writer asks for them.
@@ -38,6 +41,19 @@ pub struct Judge<'a> {
     pub last: &'a Last,
     /// Content is stored as it was written.
     pub raw: bool,
+    /// A file whose content is lost is left as it was, and noted here. Without, that is an error.
+    pub left_out: Option<&'a LeftOut>,
+}
+
+/// The files whose content is lost and was left out of a change set.
+#[derive(Debug, Default)]
+pub struct LeftOut(Mutex<BTreeSet<Ino>>);
+
+impl LeftOut {
+    /// They, in no order that means anything.
+    pub fn files(&self) -> Vec<Ino> {
+        self.0.lock().iter().copied().collect()
+    }
 }
 
 /// What stands at a key, in the form in which it is stored.
@@ -147,6 +163,25 @@ impl<'a> Place<'a> {
         let Some(content) = node.and_then(|node| node.content.as_ref()) else {
             return Ok(as_written(Cow::Borrowed(own.unwrap_or_default())));
         };
+        match (self.saved(key, ino, content, below, own), judge.left_out) {
+            (Err(e), Some(left_out)) if says_lost(&e) => {
+                left_out.0.lock().insert(ino);
+                self.before(key, ino, below, own)
+            }
+            (stands, _) => stands,
+        }
+    }
+
+    /// What was saved as `content` of the node `ino`, which has `own` in the base.
+    fn saved(
+        &self,
+        key: &[u8],
+        ino: Ino,
+        content: &'a Arc<Content>,
+        below: Option<Element<'a>>,
+        own: Option<&'a [u8]>,
+    ) -> Result<Stands<'a>> {
+        let (tree, judge) = (&self.tree, &self.judge);
         // Saved content follows the style of the value that the key has in the database; at a key
         // that has none, that of the value it was made from.
         if let Some(value) = judge.untouched(tree.base, ino, content)? {
@@ -176,6 +211,33 @@ impl<'a> Place<'a> {
         Ok(Stands::Value(text::stored_of(content, previous, judge.raw)))
     }
 
+    /// The last value of the node `ino` that can be had, where that which was saved is lost: at this
+    /// key, or else wherever it comes from.
+    fn before(
+        &self,
+        key: &[u8],
+        ino: Ino,
+        below: Option<Element<'a>>,
+        own: Option<&'a [u8]>,
+    ) -> Result<Stands<'a>> {
+        let (base, judge) = (self.tree.base, &self.judge);
+        let below = below.filter(|e| !e.is_bucket());
+        let below = below.map(|e| Cow::Borrowed(e.value));
+        let there = match judge.last_at(base, self.dir, key) {
+            Err(e) if says_lost(&e) => below,
+            there => there?.unwrap_or(below),
+        };
+        let last = || match judge.last_of(base, ino) {
+            Err(e) if says_lost(&e) => Ok(None),
+            last => last,
+        };
+        let value = match there {
+            Some(there) => Some(there),
+            None => last()?.or(own.map(Cow::Borrowed)),
+        };
+        Ok(value.map_or(Stands::Nothing, as_written))
+    }
+
     /// The value that the database has at the same path, where this directory is a bucket made anew in
     /// the place of one that was removed: what is saved there follows the old value's style.
     fn reference(&self, key: &[u8]) -> Result<Option<Cow<'a, [u8]>>> {
@@ -199,6 +261,8 @@ impl<'a> Place<'a> {
         };
         let below = self.below(key, Some(entry), &mut Below::default())?;
         Ok(match self.node(key, ino, below)? {
+            // It was left out. What it has replaced is not there any more all the same.
+            Stands::Nothing if below.is_some() => Meaning::Deleted,
             Stands::Nothing => Meaning::Unchanged,
             Stands::Value(stored) => match below {
                 Some(e) if !e.is_bucket() && e.value == &*stored.bytes => Meaning::Unchanged,

@@ -4,7 +4,8 @@
 //! start to its end, one write behind the other, is therefore not kept in memory again: only where
 //! in the journal its pieces lie. Anything else, and what is not in a journal, is kept in memory.
 
-use crate::journal::{Kept, Piece};
+use crate::bolt;
+use crate::journal::{Kept, Piece, is_lost};
 use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
@@ -22,6 +23,11 @@ enum Form {
     Held(Vec<u8>),
     /// There is at least one piece.
     Kept(Arc<Kept>, Vec<Piece>),
+}
+
+/// Whether this error says that a content cannot be read back from the journal.
+pub fn says_lost(e: &bolt::Error) -> bool {
+    matches!(e, bolt::Error::Io { source, .. } if is_lost(source))
 }
 
 impl Default for Content {
@@ -54,7 +60,7 @@ impl Content {
     ///
     /// # Errors
     /// They cannot be read back from the journal as they were written
-    /// ([`is_lost`](crate::journal::is_lost)), or there is no memory for them.
+    /// ([`is_lost`]), or there is no memory for them.
     pub fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
         match &self.0 {
             Form::Held(bytes) => Ok(Cow::Borrowed(bytes)),

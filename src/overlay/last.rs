@@ -66,8 +66,13 @@ impl Last {
         let none = Last::default();
         let last = earlier.as_deref().unwrap_or(&none);
         let tree = self.tree(base);
+        let judge = Judge {
+            last,
+            raw,
+            left_out: None,
+        };
         let map = base.snapshot().map();
-        let found = map.steady(|| stored(tree, Judge { last, raw }))?;
+        let found = map.steady(|| stored(tree, judge))?;
         *earlier = None;
         Ok(self.stored.get_or_init(|| found))
     }

@@ -25,8 +25,8 @@ pub mod staged;
 pub mod whiteouts;
 
 pub use base::Base;
-pub use changes::{Judge, changes};
-pub use content::Content;
+pub use changes::{Judge, LeftOut, changes};
+pub use content::{Content, says_lost};
 pub use ino::Ino;
 pub use last::Last;
 pub use merged::{Found, Merged, Position};

@@ -36,7 +36,7 @@ impl Commands {
     /// What is safe after a commit that failed.
     fn still_pending(&self) -> String {
         let journal = match self.store.journal() {
-            Some(path) if self.store.vfs().has_all_content() => {
+            Some(path) if self.store.vfs().has_whole_journal() => {
                 format!(", and kept in {}", path.display())
             }
             _ => String::new(),

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::failure::Failure;
 use super::goal::Goal;
 use super::store::Store;
+use super::writing::Rescued;
 use crate::bolt::writer::Stats;
 use crate::fuse::said;
 
@@ -64,23 +65,48 @@ fn what_is_safe(store: &Store) -> String {
     if *store.goal() == Goal::Nowhere {
         return "It was a dry run: the edits are dropped.".to_owned();
     }
-    if let Some(journal) = store.journal() {
-        let journal = journal.display();
-        let again = store.options_again();
-        if !store.vfs().has_all_content() {
-            return format!(
-                "What is left of your edits is in {journal}: see it with `boltfs journal {journal}`, \
-                 and mount again with {again}--recover to have what comes before the damage."
-            );
-        }
+    let journal = store.journal().map(|path| path.display().to_string());
+    let again = store.options_again();
+    if let Some(journal) = &journal
+        && store.vfs().has_whole_journal()
+    {
         return format!("Your edits are safe in {journal}: mount again with {again}--recover.");
     }
-    match guarded(|| store.rescue()) {
-        Ok(Some(path)) => format!(
+    let mut said = match guarded(|| store.rescue()) {
+        Ok(Some(Rescued { path, without })) if without.is_empty() => format!(
             "Your edits are safe: {} is the database as it was mounted, with them.",
             path.display()
         ),
-        _ => "What was staged is lost with this mount.".to_owned(),
+        Ok(Some(Rescued { path, without })) => format!(
+            "{} is the database as it was mounted, with your edits but for what was written to {}, \
+             which is lost.",
+            path.display(),
+            listed(&without)
+        ),
+        _ if journal.is_none() => "What was staged is lost with this mount.".to_owned(),
+        _ => String::new(),
+    };
+    if let Some(journal) = journal {
+        let also = match said.is_empty() {
+            true => "What is left of your edits is in",
+            false => " What is left of the journal is kept too, in",
+        };
+        said.push_str(&format!(
+            "{also} {journal}: see it with `boltfs journal {journal}`, and mount again with \
+             {again}--recover to have what comes before the damage."
+        ));
+    }
+    said
+}
+
+/// The first of these keys, and how many more there are.
+fn listed(keys: &[String]) -> String {
+    /// More than anybody reads in one line.
+    const MOST: usize = 20;
+    let first = keys.get(..MOST).unwrap_or(keys).join(", ");
+    match keys.len().saturating_sub(MOST) {
+        0 => first,
+        more => format!("{first}, and {more} more"),
     }
 }
 

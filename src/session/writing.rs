@@ -21,7 +21,15 @@ use crate::bolt::{
     CommitError, CommitOptions, Committed, DbFile, Disk, Error, Meta, check, trailer, writer,
 };
 use crate::journal::is_lost;
-use crate::overlay::Which;
+use crate::overlay::{LeftOut, Which};
+
+/// A new file with the edits that could not be committed.
+pub struct Rescued {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The keys that do not have in it what was written to them, as that is lost.
+    pub without: Vec<String>,
+}
 
 /// Smallest file that bbolt opens, in bytes.
 const MIN_FILE: u64 = 4096;
@@ -66,7 +74,7 @@ impl Store {
             self.rehearse(&written)
         } else if self.writes_anew() {
             let replace = self.goal.writes_database() || written.file.is_some();
-            self.write_anew(&written, self.target(), replace, true)
+            self.write_anew(&written, self.target(), replace, None)
                 .map(|(done, file)| {
                     written.file = Some(file);
                     done
@@ -145,20 +153,21 @@ impl Store {
         let dry = Rehearsal::new(&self.base)
             .map_err(|e| CommitError::NotCommitted(Error::io("read the database", e)))?;
         self.with_options(|options| {
-            self.vfs.copy(&dry, |disk, base, changes| {
+            self.vfs.copy(&dry, None, |disk, base, changes| {
                 writer::commit(disk, base, written.prior.as_ref(), changes, options)
             })
         })
     }
 
-    /// Commits to a copy of the last state, and puts it at `place` when it is whole. With `commit`
-    /// what is staged is committed then; otherwise it stays staged.
+    /// Commits to a copy of the last state, and puts it at `place` when it is whole. With `left_out`
+    /// what is staged stays staged, and what the journal has lost of it is left out and noted there;
+    /// otherwise it is committed then.
     fn write_anew(
         &self,
         written: &Written,
         place: &Path,
         replace: bool,
-        commit: bool,
+        left_out: Option<&LeftOut>,
     ) -> Result<(Committed, DbFile), CommitError> {
         let source = written.file_or(&self.base).file();
         let shown = place.display();
@@ -198,17 +207,21 @@ impl Store {
         let done = self.with_options(|options| {
             let note = |meta: &Meta| self.vfs.committing(meta);
             let options = CommitOptions {
-                before_meta: if commit { Some(&note) } else { None },
+                before_meta: if left_out.is_none() {
+                    Some(&note)
+                } else {
+                    None
+                },
                 ..*options
             };
             let prior = written.prior.as_ref();
-            if commit {
+            if left_out.is_none() {
                 self.vfs.commit(&copy, |disk, base, changes| {
                     let done = writer::commit(disk, base, prior, changes, &options)?;
                     put(&done).map(|()| done)
                 })
             } else {
-                self.vfs.copy(&copy, |disk, base, changes| {
+                self.vfs.copy(&copy, left_out, |disk, base, changes| {
                     let done = writer::commit(disk, base, prior, changes, &options)?;
                     put(&done).map(|()| done)
                 })
@@ -270,23 +283,27 @@ impl Store {
 
     /// Puts the database with the edits into a new file, as they could not be put where they
     /// belong: beside it, or else where temporary files go. Only at the end of a mount.
-    pub fn rescue(&self) -> Option<PathBuf> {
+    pub fn rescue(&self) -> Option<Rescued> {
         let target = self.target();
         let mut name = target.file_name()?.to_owned();
         name.push(format!(".rescued-{}", std::process::id()));
         let written = self.written.lock();
         let places = [target.parent()?.to_owned(), std::env::temp_dir()];
-        places
-            .into_iter()
-            .map(|place| place.join(&name))
-            .find(|path| match self.write_anew(&written, path, false, false) {
-                Ok(_) => true,
+        places.into_iter().find_map(|place| {
+            let path = place.join(&name);
+            let left_out = LeftOut::default();
+            match self.write_anew(&written, &path, false, Some(&left_out)) {
+                Ok(_) => Some(Rescued {
+                    path,
+                    without: self.vfs.paths(&left_out.files()),
+                }),
                 Err(e) => {
                     let e = self.not_committed(&e);
                     log::warn!("cannot put the edits into {}: {e}", path.display());
-                    false
+                    None
                 }
-            })
+            }
+        })
     }
 
     /// What is staged, as far as the report needs it.

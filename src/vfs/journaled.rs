@@ -4,8 +4,9 @@ use super::dir::Called;
 use super::file::unreadable;
 use super::{Error, RenameMode, Result, Vfs};
 use crate::bolt::{self, Disk, Meta};
-use crate::journal::{self, Journal, Kept, Op, Origin, Place, Reader, is_lost};
-use crate::overlay::{Content, Ino, Kind, Merged, Staged};
+use crate::journal::{self, Journal, Kept, Op, Origin, Place, Reader};
+use crate::overlay::{Ino, Kind, Merged, Staged};
+use crate::view::name;
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -291,16 +292,21 @@ impl Vfs {
         }
     }
 
-    /// Whether all that was written, and is still somewhere in the tree, can be read back from where it is
-    /// kept.
-    pub fn has_all_content(&self) -> bool {
+    /// Whether there is a journal, and a later mount would find all of it: every edit since the last
+    /// commit. Reads it from start to end.
+    pub fn has_whole_journal(&self) -> bool {
+        let found = self.journal.lock().journal.as_ref().map(Journal::found);
+        found.is_some_and(|found| found.is_whole())
+    }
+
+    /// Where the files `inos` are, by the names of the mount, in order.
+    pub fn paths(&self, inos: &[Ino]) -> Vec<String> {
         let staged = self.read_staged();
         let tree = self.merged(&staged);
-        let lost = |content: &Content| {
-            content.held().is_none() && content.bytes().is_err_and(|e| is_lost(&e))
-        };
-        let mut files = staged.nodes();
-        !files.any(|(ino, node)| node.content.as_deref().is_some_and(lost) && tree.is_linked(ino))
+        let mut paths: Vec<_> = inos.iter().filter_map(|&ino| tree.path(ino)).collect();
+        paths.sort();
+        let shown = |path: &Vec<Cow<'_, [u8]>>| name::path(path.iter().map(|key| &**key));
+        paths.iter().map(shown).collect()
     }
 
     /// There is a journal with all edits since the last commit.

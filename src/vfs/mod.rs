@@ -28,7 +28,9 @@ pub use xattr::SetXattr;
 use crate::bolt::check::Counts;
 use crate::bolt::writer::Committed;
 use crate::bolt::{self, Changes, Snapshot};
-use crate::overlay::{self, Attrs, Base, Change, Ino, Judge, Kind, Last, Merged, Staged, Which};
+use crate::overlay::{
+    self, Attrs, Base, Change, Ino, Judge, Kind, Last, LeftOut, Merged, Staged, Which,
+};
 use crate::view::name;
 use journaled::Journaled;
 use parking_lot::{MappedRwLockWriteGuard, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -198,18 +200,24 @@ impl Vfs {
         Ok(done)
     }
 
-    /// Hands the change set to `write`, which puts it elsewhere: it stays pending.
+    /// Hands the change set to `write`, which puts it elsewhere: it stays pending. With `left_out` files
+    /// whose content the journal has lost are left as they were, and noted there.
     ///
     /// # Errors
     /// That of `write`, or damage of the base where something is staged.
     pub fn copy<D: ?Sized, E: From<bolt::Error>>(
         &self,
         disk: &D,
+        left_out: Option<&LeftOut>,
         write: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
         let staged = self.staged.read();
         let last = Arc::clone(&self.committed.read());
-        let changes = overlay::changes(self.merged(&staged), self.judge(&last))?;
+        let judge = Judge {
+            left_out,
+            ..self.judge(&last)
+        };
+        let changes = overlay::changes(self.merged(&staged), judge)?;
         write(disk, self.snapshot(), changes)
     }
 
@@ -339,8 +347,11 @@ impl Vfs {
     }
 
     fn judge<'a>(&self, last: &'a Last) -> Judge<'a> {
-        let raw = self.options.raw;
-        Judge { last, raw }
+        Judge {
+            last,
+            raw: self.options.raw,
+            left_out: None,
+        }
     }
 
     fn read_staged(&self) -> RwLockReadGuard<'_, Arc<Staged>> {

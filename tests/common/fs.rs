@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use boltfs::bolt::{CommitError, CommitOptions, Committed, Disk, Map, commit, empty_database};
 use boltfs::journal::{Origin, Reader};
-use boltfs::overlay::{Ino, Kind};
+use boltfs::overlay::{Ino, Kind, LeftOut};
 use boltfs::vfs::{Attr, Error, JournalPlace, Options, RenameMode, Result, SetAttr, Vfs};
 
 use super::beside::Beside;
@@ -336,6 +336,27 @@ impl Fs {
     pub fn try_commit(&mut self) -> std::result::Result<(), CommitError> {
         let (report, _) = commits::findings(self.vfs.snapshot());
         self.try_commit_with(&CommitOptions::proven_by(&report))
+    }
+
+    /// Puts the database with the edits into a copy, leaving out what is lost: what it holds then, and the keys of which something
+    /// was left out.
+    #[track_caller]
+    pub fn salvage(&self) -> (Tree, Vec<String>) {
+        let (report, _) = commits::findings(self.vfs.snapshot());
+        let options = CommitOptions::proven_by(&report);
+        let copy = MemDisk::new(self.disk.bytes());
+        let left_out = LeftOut::default();
+        let prior = self.prior.as_ref();
+        let done = self
+            .vfs
+            .copy(&copy, Some(&left_out), |disk, base, changes| {
+                commit(disk, base, prior, changes, &options)
+            });
+        done.unwrap_or_else(|e: CommitError| panic!("salvage: {e}"));
+        let after = copy.snapshot();
+        let content = super::read::read(&after).tree;
+        commits::judge(&after, &content, true);
+        (content, self.vfs.paths(&left_out.files()))
     }
 
     /// Commits, knowing this much about the database.

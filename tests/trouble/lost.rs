@@ -57,7 +57,8 @@ fn a_journal_that_is_harmed_at_the_end_of_a_mount_is_told_and_kept() {
         let case = Case::with(database);
         let before = fs::read(case.db()).unwrap();
         case.sh(&format!(
-            "boltfs db mnt; echo first > mnt/b/k; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/long; {harm}"
+            "boltfs db mnt; echo first > mnt/b/first; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/k; cp mnt/b/k mnt/b/long
+             for n in $(seq 100); do echo $n > mnt/b/$n; done; {harm}"
         ))
         .expect_success();
         let ended = case.boltfs(&["umount", "mnt"]);
@@ -65,21 +66,62 @@ fn a_journal_that_is_harmed_at_the_end_of_a_mount_is_told_and_kept() {
         assert_failed(
             &ended,
             1,
-            "boltfs: NOT COMMITTED: cannot read what was written to b/long back from the journal: ",
+            "boltfs: NOT COMMITTED: cannot read what was written to b/k back from the journal: ",
         );
+        // What is cut off is that of both.
+        let lost = match harm.starts_with("truncate") {
+            true => "b/k, b/long",
+            false => "b/k",
+        };
         assert_failed(
             &ended,
             1,
             &format!(
-                "What is left of your edits is in {journal}: see it with `boltfs journal {journal}`, and mount again with \
-                 --recover to have what comes before the damage."
+                " is the database as it was mounted, with your edits but for what was written to {lost}, which is lost. What is left \
+                 of the journal is kept too, in {journal}: see it with `boltfs journal {journal}`, and mount again with --recover to \
+                 have what comes before the damage."
             ),
         );
         assert!(fs::read(case.db()).unwrap() == before, "{harm}");
+        // All that was edited behind the damage too.
+        case.sh("mkdir rescued; boltfs -r db.rescued-* rescued; cat rescued/b/first > all; for n in $(seq 100); do cat rescued/b/$n >> all; done
+             { echo first; seq 100; } | cmp - all; cat rescued/b/k > k; ls rescued/b > names; boltfs umount rescued")
+            .expect_success();
+        assert_eq!(fs::read(case.join("k")).unwrap(), b"value", "{harm}");
+        let names = fs::read_to_string(case.join("names")).unwrap();
+        let has_long = names.lines().any(|name| name == "long");
+        assert_eq!(has_long, lost == "b/k", "{harm}: {names}");
+
         case.sh("boltfs --recover db mnt; cat mnt/.boltfs/pending > was; boltfs umount mnt")
             .expect_success();
-        assert_eq!(case.value("b", "k").as_deref(), Some("first"), "{harm}");
+        assert_eq!(
+            case.value("b", "first").as_deref(),
+            Some("first\n"),
+            "{harm}"
+        );
     }
+}
+
+/// A key that was written again is not lost, but the journal is not what a new mount can start from any more.
+#[test]
+fn edits_behind_what_was_lost_and_written_again_are_not_said_to_be_safe_in_the_journal() {
+    let (harm, _) = HARMS[1];
+    let case = Case::with(database);
+    case.sh(&format!(
+        "boltfs db mnt; head -c 10000 /dev/zero | tr '\\0' x > mnt/b/long; {harm}
+         head -c 20000 /dev/zero | tr '\\0' y > mnt/b/long; echo behind > mnt/b/k; touch db"
+    ))
+    .expect_success();
+    let ended = case.boltfs(&["umount", "mnt"]);
+    assert_failed(&ended, 1, "NOT COMMITTED: another program wrote to ");
+    assert_failed(
+        &ended,
+        1,
+        " is the database as it was mounted, with them. What is left of the journal is kept too, in ",
+    );
+    case.sh("mv db.rescued-* db").expect_success();
+    assert_eq!(case.value("b", "k").as_deref(), Some("behind"));
+    assert_eq!(case.value("b", "long"), Some("y".repeat(20_000)));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use boltfs::vfs::Error;
 
 use crate::common::fs::{Fs, bucket, tree, value};
 use crate::common::rng::{Rng, seeded};
+use crate::common::tree::Tree;
 
 fn fs() -> Fs {
     let fs = Fs::new(&tree([("b", bucket([("k", value("value"))]))]));
@@ -13,10 +14,12 @@ fn fs() -> Fs {
     fs
 }
 
+/// No newline among them, which would be left off at the end of a text.
 fn bytes(rng: &mut Rng, len: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(len + 8);
     while bytes.len() < len {
-        bytes.extend(rng.next().to_le_bytes());
+        let eight = rng.next().to_le_bytes();
+        bytes.extend(eight.map(|byte| if byte == b'\n' { 0 } else { byte }));
     }
     bytes.truncate(len);
     bytes
@@ -105,6 +108,7 @@ fn what_the_journal_has_lost_is_an_error_and_is_not_committed() {
                 fs.save(&format!("b/behind{n}"), [n as u8; 200]).unwrap();
             }
             let before = *fs.disk.snapshot().meta();
+            assert!(fs.vfs.has_whole_journal());
             harm(&*fs.journal().unwrap(), inside);
 
             match fs.read("b/long") {
@@ -112,7 +116,7 @@ fn what_the_journal_has_lost_is_an_error_and_is_not_committed() {
                 other => panic!("{what}: {:?}", other.map(|bytes| bytes.len())),
             }
             assert_eq!(fs.text("b/short"), "short", "{what}: it is in memory");
-            assert!(!fs.vfs.has_all_content(), "{what}");
+            assert!(!fs.vfs.has_whole_journal(), "{what}");
             let e = fs.try_commit().expect_err(what);
             let told = e.to_string();
             assert!(
@@ -137,12 +141,68 @@ fn what_the_journal_has_lost_is_an_error_and_is_not_committed() {
             for n in 0..many {
                 fs.rm(&format!("b/behind{n}")).unwrap();
             }
-            assert!(fs.vfs.has_all_content(), "{what}");
+            assert!(!fs.vfs.has_whole_journal(), "{what}: a mount stops there");
             let committed = fs.commit();
             let value = committed.value(&[b"b".to_vec()], b"long").unwrap();
             assert!(value == [8; 300_000], "{what}");
         }
     }
+}
+
+/// Changes a byte at the end of the journal.
+fn harm(fs: &Fs) {
+    let journal = fs.journal().unwrap();
+    let last = journal.size().unwrap() - 1;
+    journal.write_all_at(&[0xff], last).unwrap();
+}
+
+fn at<'t>(tree: &'t Tree, bucket: &str, key: &str) -> Option<&'t [u8]> {
+    tree.value(&[bucket.as_bytes().to_vec()], key.as_bytes())
+}
+
+/// What is lost is as it was, whatever else was done there, and all the rest is had.
+#[test]
+fn what_the_journal_has_lost_is_left_out_of_what_is_salvaged() {
+    let long = vec![b'x'; 300];
+    let mut fs = Fs::new(&tree([(
+        "b",
+        bucket([
+            ("dir", bucket([("k", value("in dir"))])),
+            ("gone", value("gone")),
+            ("k", value("value")),
+            ("moved", value("moved")),
+        ]),
+    )]));
+    fs.keep_journal();
+    fs.save("b/k", "committed").unwrap();
+    fs.rm("b/gone").unwrap();
+    fs.commit();
+
+    // Each of them changed at last, so that its own end is harmed.
+    fs.save("b/before", "before").unwrap();
+    for path in ["b/k", "b/new", "b/gone", "b/moved"] {
+        fs.save(path, &long).unwrap();
+        harm(&fs);
+    }
+    fs.mv("b/moved", "b/to").unwrap();
+    fs.rm_r("b/dir").unwrap();
+    fs.save("b/dir", &long).unwrap();
+    harm(&fs);
+    fs.save_by_rename("b/saved", &long).unwrap();
+    fs.save("b/behind", &long).unwrap();
+
+    assert!(fs.try_commit().is_err());
+    let (tree, without) = fs.salvage();
+    assert_eq!(without, ["b/dir", "b/gone", "b/k", "b/new", "b/to"]);
+    assert_eq!(at(&tree, "b", "before"), Some(&b"before"[..]));
+    assert_eq!(at(&tree, "b", "behind"), Some(&long[..]));
+    assert_eq!(at(&tree, "b", "saved"), Some(&long[..]));
+    assert_eq!(at(&tree, "b", "k"), Some(&b"committed"[..]));
+    assert_eq!(at(&tree, "b", "to"), Some(&b"moved"[..]));
+    for gone in ["dir", "gone", "moved", "new"] {
+        assert_eq!(at(&tree, "b", gone), None, "{gone}");
+    }
+    assert_eq!(at(&tree, "b/dir", "k"), None);
 }
 
 /// A journal that was removed is there for as long as somebody reads it.
