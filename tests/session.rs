@@ -285,8 +285,73 @@ fn unmounting_under_a_command_leaves_the_decision_to_it() {
     let output = case.sh("boltfs db mnt -- sh -c 'echo x > mnt/b/k; fusermount3 -u mnt; exit 3'");
     assert_failed(&output, 3, "discarded 1 change");
     let output = case.sh("boltfs db mnt -- sh -c 'echo x > mnt/b/k; fusermount3 -u mnt'");
-    assert!(output.expect_success().stderr.contains("committed"));
+    let output = output.expect_success();
+    assert!(output.stderr.contains("committed"), "{output}");
+    assert!(
+        output
+            .stderr
+            .contains("was unmounted while the command runs: "),
+        "{output}"
+    );
     assert_eq!(case.value("b", "k").as_deref(), Some("x"));
+}
+
+#[test]
+fn the_mount_of_a_command_ends_with_that_alone() {
+    let case = Case::new();
+    let start = Instant::now();
+    let output = case.sh(
+        "boltfs db mnt -- bash -c 'echo x > mnt/b/k; if boltfs umount mnt || boltfs umount --discard mnt; then exit 0; fi
+         echo commit > mnt/.boltfs/control; echo y > mnt/b/k; if timeout 10 boltfs umount --discard mnt; then exit 0; fi
+         [ -e mnt/b ] && exit 3' ||
+         [ $? = 3 ]",
+    );
+    let output = output.expect_success();
+    let point = case.join("mnt");
+    let refused = format!(
+        ") and ends with it. To commit now: echo commit > {}/.boltfs/control; to drop the edits: let \
+         the command exit with a status other than 0.\n",
+        point.display()
+    );
+    assert_eq!(output.stderr.matches(&refused).count(), 3, "{output}");
+    let named = format!(
+        "boltfs: {} belongs to a running command (pid ",
+        point.display()
+    );
+    assert_eq!(output.stderr.matches(&named).count(), 3, "{output}");
+    assert!(output.stderr.contains("discarded 1 change"), "{output}");
+    assert_eq!(case.value("b", "k").as_deref(), Some("x"));
+    // From outside as well; a refused discard decides nothing.
+    let run = case
+        .start("boltfs db mnt -- bash -c 'echo z > mnt/b/k; until [ -e go ]; do sleep 0.05; done'");
+    case.await_mounted();
+    case.sh("until grep -q z mnt/b/k; do sleep 0.05; done")
+        .expect_success();
+    let discard = case.boltfs(&["umount", "--discard", "mnt"]);
+    assert_failed(&discard, 1, &named);
+    assert!(case.line().is_some());
+    case.sh("touch go").expect_success();
+    let (status, said) = run.end();
+    assert_eq!(status, 0, "{said}");
+    assert_eq!(case.value("b", "k").as_deref(), Some("z"));
+    assert!(start.elapsed() < Duration::from_secs(60));
+}
+
+#[test]
+fn a_discard_that_has_unmounted_is_obeyed_even_if_it_is_killed() {
+    let case = Case::new();
+    let before = fs::read(case.db()).unwrap();
+    // A copy of the mount elsewhere keeps it from ending at once.
+    let lines = "boltfs db mnt; echo new > mnt/b/k
+        $as_root unshare -m --propagation private sleep 600 > /dev/null 2>&1 & ns=$!
+        until grep -q sleep /proc/$ns/comm || pgrep -P $ns sleep; do sleep 0.05; done
+        boltfs umount --discard mnt & umount=$!
+        while grep -q \"fuse.boltfs $PWD/db \" /proc/self/mountinfo; do sleep 0.01; done
+        kill -9 $umount; wait $umount || true; sleep 0.3; kill $ns";
+    case.sh(lines).expect_success();
+    case.await_end();
+    assert!(fs::read(case.db()).unwrap() == before);
+    assert!(!case.join("db.boltfs-journal").exists());
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! What the process that serves a mount answers to the commands that ask it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Value, json};
 
 use super::change;
 use super::control::{ChangesError, EachChange, Respond};
-use super::mountinfo;
+use super::mountinfo::{self, Mount};
 use super::watch::Event;
 use crate::overlay::Which;
 use crate::vfs::Vfs;
@@ -19,6 +19,10 @@ pub struct Answers {
     pub database: PathBuf,
     /// What is mounted.
     pub vfs: Arc<Vfs>,
+    /// Its line in the table of mounts.
+    pub mount: Mount,
+    /// The number of the command that it was made for, once that runs.
+    pub command: Option<Arc<OnceLock<u32>>>,
     /// Where the end of the mount is waited for.
     pub events: Sender<Event>,
 }
@@ -29,6 +33,18 @@ impl Respond for Answers {
             "database": mountinfo::shown(&self.database),
             "pid": std::process::id(),
             "version": env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    fn command(&self) -> Option<Value> {
+        let pid = self.command.as_ref()?.get();
+        Some(json!({ "pid": pid }))
+    }
+
+    fn is_mounted(&self) -> bool {
+        // Where the table cannot be read nobody can have unmounted by it either.
+        mountinfo::table().map_or(true, |table| {
+            table.iter().any(|at| at.device == self.mount.device)
         })
     }
 

@@ -10,7 +10,7 @@
 //!
 //! | request | answer |
 //! | --- | --- |
-//! | `{"request": "wait", "discard": false}` | `{"serving": {...}}`, and at the end `{"report": {...}}` |
+//! | `{"request": "wait", "discard": false}` | `{"serving": {...}}`, and at the end `{"report": {...}}`; or `{"command": {"pid": 7}}`: the mount ends with that |
 //! | `{"request": "turn"}` | `{"turn": true}`, when nobody else is about to unmount; or the report, if somebody did |
 //! | `{"request": "unmounted"}` | none |
 //! | `{"request": "status", "most": 20}` | `{"status": {"info": {...}, "changes": [...]}}` |
@@ -70,6 +70,12 @@ fn send(stream: &mut UnixStream, messages: &[&Value]) -> io::Result<()> {
 pub trait Respond: Send + Sync {
     /// What is served, for the answer to `wait`: an object.
     fn serving(&self) -> Value;
+
+    /// The command that the mount was made for, an object, if it was: it ends with that alone.
+    fn command(&self) -> Option<Value>;
+
+    /// Whether it can be found in the directory tree.
+    fn is_mounted(&self) -> bool;
 
     /// The asking command has unmounted: the session is about to end.
     fn unmounted(&self);
@@ -176,7 +182,11 @@ fn accept_each(listener: &UnixListener, shared: &Arc<Shared>) {
                     if let Err(e) = converse(&stream, number, &shared) {
                         log::debug!("control connection {number}: {e}");
                     }
-                    shared.waiting.remove(number);
+                    // Who has unmounted and was killed then is obeyed: what was to be dropped must
+                    // not be committed.
+                    if shared.respond.is_mounted() {
+                        shared.waiting.remove(number);
+                    }
                     shared.turn.leave(number);
                 };
                 if let Err(e) = thread::Builder::new()
@@ -213,6 +223,10 @@ fn converse(stream: &UnixStream, number: u64, shared: &Shared) -> io::Result<()>
         let request: Value = serde_json::from_str(&line)?;
         match request["request"].as_str() {
             Some("wait") => {
+                if let Some(command) = shared.respond.command() {
+                    send(&mut answers, &[&json!({ "command": command })])?;
+                    continue;
+                }
                 let waiter = Waiter {
                     number,
                     stream: stream.try_clone()?,
@@ -323,6 +337,15 @@ impl From<io::Error> for Unreachable {
     }
 }
 
+/// What ends a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Whoever unmounts it.
+    Unmounted,
+    /// The command that it was made for, with this process number once it runs.
+    WithCommand(Option<u64>),
+}
+
 /// The asking side.
 pub struct Client {
     requests: UnixStream,
@@ -358,7 +381,7 @@ impl Client {
     ///
     /// # Errors
     /// When the conversation broke off; [`io::ErrorKind::WouldBlock`]: no answer in time.
-    pub fn wait(&mut self, discard: bool, patience: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&mut self, discard: bool, patience: Option<Duration>) -> io::Result<Ends> {
         send(
             &mut self.requests,
             &[&json!({ "request": "wait", "discard": discard })],
@@ -367,9 +390,10 @@ impl Client {
         self.requests.set_read_timeout(patience)?;
         let answer = self.answer()?;
         self.requests.set_read_timeout(None)?;
-        match answer.get("serving") {
-            Some(_) => Ok(()),
-            None => Err(unexpected(&answer)),
+        match (answer.get("serving"), answer.get("command")) {
+            (Some(_), _) => Ok(Ends::Unmounted),
+            (None, Some(command)) => Ok(Ends::WithCommand(command["pid"].as_u64())),
+            (None, None) => Err(unexpected(&answer)),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -133,7 +133,8 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
             let _ = ended.send(Event::Ended(end));
         })
         .map_err(|e| cannot("cannot start a thread", e))?;
-    let server = listen(&mount, store, &events);
+    let pid = matches!(mode, Mode::Command(_)).then(Arc::<OnceLock<u32>>::default);
+    let server = listen(&mount, store, &events, pid.clone());
     let signalled = events.clone();
     blocked
         .wait_each(move |signal| {
@@ -157,6 +158,9 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
                 .map_err(|e| cannot("cannot start a process", e))?,
         ),
     };
+    if let (Some(pid), Some(running)) = (pid, &command) {
+        let _ = pid.set(running.id());
+    }
     drop(events);
     undo.0 = None;
     let looking = damage::look_in_background(store);
@@ -186,10 +190,17 @@ fn mounted_on(plan: &Plan) -> String {
     format!("{source} is mounted on {point}")
 }
 
-fn listen(mount: &Mount, store: &Store, events: &Sender<Event>) -> Option<Server> {
+fn listen(
+    mount: &Mount,
+    store: &Store,
+    events: &Sender<Event>,
+    command: Option<Arc<OnceLock<u32>>>,
+) -> Option<Server> {
     let answers = Answers {
         database: store.path().to_owned(),
         vfs: store.vfs(),
+        mount: mount.clone(),
+        command,
         events: events.clone(),
     };
     match Server::start(mount.device, Box::new(answers)) {

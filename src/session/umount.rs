@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::commit::Report;
+use super::control::Ends;
 use super::failure::{Failure, Result};
 use super::mount::{self, Manner, Refused};
 use super::mountinfo::{self, Mount};
@@ -58,7 +59,8 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
             return Err(cut_off(&mount));
         }
         Err(e) => return Err(reach::ended(&mount).unwrap_or_else(|| broke_off(&mount, &e))),
-        Ok(()) => {}
+        Ok(Ends::WithCommand(pid)) => return Err(of_command(&mount, pid)),
+        Ok(Ends::Unmounted) => {}
     }
     match client.turn(patience) {
         // Whoever has the turn does not come to an end either.
@@ -95,6 +97,19 @@ fn unmount_plainly(mount: &Mount) -> Result<(), Refused> {
         }
     }
     mount::unmount(&mount.point, Manner::Plain)
+}
+
+/// To wait for the end of a command in that command would be to wait for ever.
+fn of_command(mount: &Mount, pid: Option<u64>) -> Failure {
+    let point = mountinfo::shown(&mount.point);
+    let pid = pid.map_or(String::new(), |pid| format!(" (pid {pid})"));
+    Failure::new(
+        format!("{point} belongs to a running command{pid} and ends with it"),
+        format!(
+            "To commit now: echo commit > {point}/.boltfs/control; to drop the edits: let the \
+             command exit with a status other than 0."
+        ),
+    )
 }
 
 /// The same file system mounted at two places (mount --bind) ends only with the last of them.

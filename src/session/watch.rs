@@ -111,6 +111,11 @@ impl Running {
         Ok(Running { pid })
     }
 
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
+    }
+
     /// Passes a signal on. Those that a key of the terminal sends, it has got already.
     fn signal(&self, signal: Signal) {
         if !matches!(signal, Signal::SIGINT | Signal::SIGQUIT) {
@@ -136,6 +141,11 @@ pub fn until_end(
             Ok(Event::Ended(end)) if command.is_none() => return (end, status),
             Ok(Event::Ended(end)) => {
                 // Somebody else unmounted. Only the command's end says what the edits are worth.
+                log::warn!(
+                    "{} was unmounted while the command runs: what that does there from now on is \
+                     not in the database. Its exit status decides about the edits before",
+                    mount.point.display()
+                );
                 ended = Some(end);
                 timeout = Duration::MAX;
             }

@@ -2,11 +2,18 @@ use super::*;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// Unmounted as soon as somebody says so.
 struct Plain(Arc<AtomicBool>);
 
 impl Respond for Plain {
     fn serving(&self) -> Value {
         json!({ "pid": 1 })
+    }
+    fn command(&self) -> Option<Value> {
+        None
+    }
+    fn is_mounted(&self) -> bool {
+        !self.0.load(Ordering::SeqCst)
     }
     fn unmounted(&self) {
         self.0.store(true, Ordering::SeqCst);
