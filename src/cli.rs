@@ -160,6 +160,9 @@ enum Command {
     },
 
     /// Show the edits in a journal that a killed mount has left
+    ///
+    /// Those that are found behind damage are marked with ?, and are not recovered. Exit status: 1 if there
+    /// is damage.
     Journal {
         /// The journal: DB.boltfs-journal
         #[arg(value_name = "JOURNAL")]

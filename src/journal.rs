@@ -19,10 +19,12 @@
 //!
 //! All fixed numbers are little-endian. The header names the committed state that the operations
 //! start from. A record that is cut short or does not match its checksum ends the journal: it was
-//! being written when the machine stopped.
+//! being written when the machine stopped, unless more follows it ([`Reader::is_damaged`]).
 
+mod behind;
 mod kept;
 
+pub use behind::Behind;
 pub use kept::{Kept, Piece, is_lost};
 
 use crate::bolt::{Disk, Meta};
@@ -351,6 +353,21 @@ pub fn is_begun(bytes: &[u8]) -> bool {
     (MAGIC.starts_with(magic) && bytes.len() < HEADER) || bytes.iter().all(|&b| b == 0)
 }
 
+/// The records of a journal whose header is damaged: `None` if what would be the first of them is none.
+pub fn without_header(bytes: &[u8]) -> Option<Behind<'_>> {
+    record(bytes, HEADER)?;
+    Some(Behind::new(bytes, HEADER))
+}
+
+/// The record at `at`, if there is a right one, and where it ends.
+fn record(bytes: &[u8], at: usize) -> Option<(Op<'_>, usize)> {
+    let (crc, payload) = behind::frame(bytes, at)?;
+    if crc != crc32fast::hash(payload) {
+        return None;
+    }
+    Some((Payload(payload).op()?, at + RECORD + payload.len()))
+}
+
 /// What a journal holds. Nothing in it is trusted.
 pub struct Reader<'a> {
     origin: Origin,
@@ -378,9 +395,21 @@ impl<'a> Reader<'a> {
         self.at as u64
     }
 
-    /// Bytes behind the last record read: once all are read, what was being written at the end.
+    /// Bytes behind the last record read.
     pub fn rest(&self) -> u64 {
         (self.bytes.len() - self.at) as u64
+    }
+
+    /// Once all are read: whether what is [left](Self::rest) is more than the record that was being
+    /// written when the machine stopped. A journal of which that is true is to be kept: it holds, or
+    /// may hold, edits that were answered.
+    pub fn is_damaged(&self) -> bool {
+        self.rest() > 0 && behind::is_damage(self.bytes, self.at)
+    }
+
+    /// Once all are read: what can still be read of what is [left](Self::rest).
+    pub fn behind(&self) -> Behind<'a> {
+        Behind::new(self.bytes, self.at)
     }
 }
 
@@ -388,15 +417,8 @@ impl<'a> Iterator for Reader<'a> {
     type Item = Op<'a>;
 
     fn next(&mut self) -> Option<Op<'a>> {
-        let rest = self.bytes.get(self.at..)?;
-        let (len, rest) = rest.split_first_chunk()?;
-        let (crc, rest) = rest.split_first_chunk()?;
-        let payload = rest.get(..u32::from_le_bytes(*len) as usize)?;
-        if u32::from_le_bytes(*crc) != crc32fast::hash(payload) {
-            return None;
-        }
-        let op = Payload(payload).op()?;
-        self.at += RECORD + payload.len();
+        let (op, end) = record(self.bytes, self.at)?;
+        self.at = end;
         Some(op)
     }
 }

@@ -143,6 +143,91 @@ fn a_flipped_bit_ends_the_journal_before_its_record() {
     }
 }
 
+fn ends(bytes: &[u8]) -> Vec<usize> {
+    let mut reader = Reader::new(bytes).unwrap();
+    let mut ends = vec![HEADER];
+    while reader.next().is_some() {
+        ends.push(reader.valid_len() as usize);
+    }
+    ends
+}
+
+/// A reader of all of `bytes`, at its end.
+fn read(bytes: &[u8]) -> Reader<'_> {
+    let mut reader = Reader::new(bytes).unwrap();
+    reader.by_ref().for_each(drop);
+    reader
+}
+
+#[test]
+fn behind_damage_everything_is_found() {
+    let (bytes, ops) = (written(), ops());
+    let ends = ends(&bytes);
+    for (number, record) in ends.windows(2).enumerate() {
+        let (start, end) = (record[0], record[1]);
+        for at in (start..end).step_by(1 + (end - start) / 50) {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 0x10;
+            let reader = read(&bytes);
+            assert_eq!(reader.valid_len(), start as u64);
+            let found: Vec<_> = reader.behind().collect();
+            // A length that is too long, of the last record, is that of one that was cut short.
+            let is_long = number + 1 == ops.len() && at < start + 4;
+            assert_eq!(reader.is_damaged(), !is_long, "record {number}, byte {at}");
+            assert_eq!(found, ops[number + 1..], "record {number}, byte {at}");
+        }
+    }
+}
+
+#[test]
+fn what_a_crash_leaves_is_no_damage() {
+    let bytes = written();
+    let ends = ends(&bytes);
+    let cuts = (HEADER..ends[9] + 20).chain(ends[9]..bytes.len());
+    for cut in cuts.step_by(7).chain([bytes.len()]) {
+        assert!(!read(&bytes[..cut]).is_damaged(), "cut at {cut}");
+        let mut torn = bytes[..cut].to_vec();
+        torn.resize(bytes.len() + 5000, 0);
+        assert!(!read(&torn).is_damaged(), "zeros from {cut} on");
+    }
+    // The data of a long write comes before its record.
+    let mut torn = bytes[..ends[9]].to_vec();
+    torn.resize(torn.len() + 30, 0);
+    torn.resize(torn.len() + 100_000, b'x');
+    assert!(!read(&torn).is_damaged());
+}
+
+/// What is right by its checksum and no operation was written by somebody who knows more.
+#[test]
+fn an_operation_that_nobody_knows_is_damage() {
+    let mut bytes = written();
+    let payload = b"\x0bnew";
+    bytes.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
+    bytes.extend_from_slice(payload);
+    assert!(read(&bytes).is_damaged());
+}
+
+/// Content that looks like the starts of long records costs no more than a few times its length, and where
+/// not all could be looked at nobody says that there is nothing.
+#[test]
+fn looking_on_is_bounded() {
+    let mut bytes = written();
+    let start = [
+        &0x0040_0000u32.to_le_bytes()[..],
+        &[0; 4],
+        &[6, 0, 1, b'a', 0],
+    ]
+    .concat();
+    bytes.extend_from_slice(&[0; 8]);
+    bytes.extend(start.repeat((6 << 20) / start.len()));
+    let reader = read(&bytes);
+    let mut behind = reader.behind();
+    assert_eq!(behind.next(), None);
+    assert!(behind.gave_up());
+    assert!(reader.is_damaged());
+}
+
 #[test]
 fn a_full_disk_leaves_whole_records() {
     let len = written().len();

@@ -17,6 +17,7 @@ mod control;
 mod damage;
 mod database;
 mod diff;
+mod edits;
 mod failure;
 mod goal;
 mod lock;
@@ -56,5 +57,6 @@ pub use umount::{Unmount, umount};
 
 pub use watch::{EXECUTE, execute};
 
-pub use recovery::{Unfinished, show as show_journal};
+pub use edits::show as show_journal;
+pub use recovery::Unfinished;
 pub use serve::{Ended, Mode, MountRequest, run};

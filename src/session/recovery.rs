@@ -1,20 +1,20 @@
 //! The journal that an earlier mount left behind: whether its edits are in the database already,
 //! can be made pending again, or do not fit it any more.
 
-use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::edits::summary;
 use super::failure::{Failure, Result};
 use super::goal::Goal;
+use super::newfile::{NewFile, PutError};
 use super::store::Store;
 use super::terminal::visible;
 use crate::bolt::{DbFile, Disk, Map, Metas, Snapshot};
-use crate::journal::{self, Journal, Op, Origin, Place, Reader};
+use crate::journal::{self, Journal, Op, Origin, Reader};
 use crate::vfs::{JournalPlace, Resumed};
-use crate::view::name;
 
 /// What to do with the edits of an earlier mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,30 +89,44 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
     }
     let mut resumed = None;
     if let Some((file, bytes)) = open(&path, store)? {
-        match state(&bytes, vfs.snapshot()) {
+        let (state, damage) = state(&bytes, vfs.snapshot());
+        if bytes.has_lost_since(0) {
+            return Err(unreadable(&path));
+        }
+        match state {
             State::Nothing => remove(&path)?,
             State::Committed(txid) => {
+                let kept = damage.map(|damage| keep(&path, &file).map(|kept| (damage, kept)));
+                let kept = kept.transpose()?;
                 remove(&path)?;
                 log::info!(
                     "an earlier mount was killed right after it committed transaction {txid}"
                 );
+                if let Some((damage, kept)) = kept {
+                    log::warn!(
+                        "its journal was damaged at byte {}, and is kept as {}. Remove that when you have \
+                         seen that nothing is missing: boltfs journal {}",
+                        damage.at,
+                        kept.display(),
+                        kept.display()
+                    );
+                }
             }
             State::Foreign => return Err(foreign(&path)),
+            State::Headless => return Err(headless(&path)),
             State::Pending(reader) => {
                 let decision = match unfinished {
-                    Unfinished::Ask => ask(&path, &bytes)?,
+                    Unfinished::Ask => ask(&path, &bytes, damage.as_ref())?,
                     decided => decided,
                 };
                 if decision == Unfinished::Discard {
-                    remove(&path)?;
-                    log::warn!("dropped the edits in {}", path.display());
+                    discard(&path, damage.as_ref())?;
                 } else {
-                    resumed = Some(recover(store, &path, file, reader)?);
+                    resumed = Some(recover(store, &path, file, reader, damage.as_ref())?);
                 }
             }
             State::Other(_) | State::Changed(_) if unfinished == Unfinished::Discard => {
-                remove(&path)?;
-                log::warn!("dropped the edits in {}", path.display());
+                discard(&path, damage.as_ref())?;
             }
             State::Other(origin) => return Err(of_other_state(&path, store, origin)),
             State::Changed(origin) => return Err(changed(&path, store, origin)),
@@ -131,6 +145,8 @@ enum State<'a> {
     Nothing,
     /// It is no journal.
     Foreign,
+    /// It has edits, and nobody knows of which state.
+    Headless,
     /// Its edits are in the database, as this transaction.
     Committed(u64),
     /// Its edits start from the state that the database is in.
@@ -141,27 +157,72 @@ enum State<'a> {
     Changed(Origin),
 }
 
-fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> State<'a> {
+/// There is a part of a journal that cannot be made again, and was not only being written when the
+/// machine stopped.
+struct Damage {
+    /// Where it starts, in bytes. What comes before is right.
+    at: u64,
+    /// How many bytes there are from there on.
+    bytes: u64,
+    /// How many edits were found among them.
+    edits: u64,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let edits = match self.edits {
+            0 => "no edit".to_owned(),
+            1 => "1 edit".to_owned(),
+            n => format!("{n} edits"),
+        };
+        write!(
+            f,
+            "damaged at byte {}; in the {} bytes from there on {edits} can still be seen",
+            self.at, self.bytes
+        )
+    }
+}
+
+fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> (State<'a>, Option<Damage>) {
     let Some(mut reader) = Reader::new(bytes) else {
-        return if journal::is_begun(bytes) {
+        let state = if journal::is_begun(bytes) {
             State::Nothing
+        } else if journal::without_header(bytes).is_some() {
+            State::Headless
         } else {
             State::Foreign
         };
+        return (state, None);
     };
     let origin = reader.origin();
-    let mut edits = 0;
+    let mut committed = None;
+    let mut note = |op: &Op<'_>, edits: &mut u64| match *op {
+        // Only the journal's own: what was written to a file may be another journal.
+        Op::Commit { txid, checksum } => {
+            let is_own = txid > origin.txid && is_there(snapshot.metas(), txid, checksum);
+            committed = committed.or(is_own.then_some(txid));
+        }
+        Op::Directory { .. } => {}
+        _ => *edits += 1,
+    };
+    let (mut edits, mut behind) = (0, 0);
     for op in reader.by_ref() {
-        match op {
-            Op::Commit { txid, checksum } if is_there(snapshot.metas(), txid, checksum) => {
-                return State::Committed(txid);
-            }
-            Op::Commit { .. } => {}
-            Op::Directory { .. } => {}
-            _ => edits += 1,
+        note(&op, &mut edits);
+    }
+    let is_damaged = reader.is_damaged();
+    if is_damaged {
+        for op in reader.behind() {
+            note(&op, &mut behind);
         }
     }
-    if edits == 0 {
+    let damage = is_damaged.then(|| Damage {
+        at: reader.valid_len(),
+        bytes: reader.rest(),
+        edits: behind,
+    });
+    let state = if let Some(txid) = committed {
+        State::Committed(txid)
+    } else if edits == 0 && damage.is_none() {
         State::Nothing
     } else if origin.txid == snapshot.meta().txid && origin.checksum == snapshot.meta().checksum() {
         Reader::new(bytes).map_or(State::Foreign, State::Pending)
@@ -169,7 +230,8 @@ fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> State<'a> {
         State::Other(origin)
     } else {
         State::Changed(origin)
-    }
+    };
+    (state, damage)
 }
 
 /// One of the metas is that of transaction `txid`.
@@ -237,6 +299,28 @@ fn foreign(path: &Path) -> Failure {
     )
 }
 
+fn headless(path: &Path) -> Failure {
+    let shown = path.display();
+    Failure::new(
+        format!(
+            "the start of {shown} is damaged: it holds edits of an earlier mount, and which state of the \
+             database they start from is not known"
+        ),
+        format!("See them with: boltfs journal {shown}. To mount, move it away."),
+    )
+}
+
+fn unreadable(path: &Path) -> Failure {
+    Failure::new(
+        format!(
+            "not all of {}, which may hold edits of an earlier mount, can be read: its disk fails, or \
+             another program cuts it",
+            path.display()
+        ),
+        "Nothing was changed. Copy what can be read of it to another disk, and move it away.",
+    )
+}
+
 /// The journal starts from the state that is not mounted, of the two that the database has.
 fn of_other_state(path: &Path, store: &Store, origin: Origin) -> Failure {
     let (journal, database) = (path.display(), store.path().display());
@@ -286,7 +370,13 @@ fn changed(path: &Path, store: &Store, origin: Origin) -> Failure {
     )
 }
 
-fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> Result<Resumed> {
+fn recover(
+    store: &Store,
+    path: &Path,
+    file: DbFile,
+    mut reader: Reader<'_>,
+    damage: Option<&Damage>,
+) -> Result<Resumed> {
     let (vfs, journal) = (store.vfs(), path.display());
     if reader.origin().raw != vfs.options().raw {
         let (with, without) = if reader.origin().raw {
@@ -310,9 +400,17 @@ fn recover(store: &Store, path: &Path, file: DbFile, mut reader: Reader<'_>) -> 
     })?;
     let cannot = |e: io::Error| Failure::new(format!("cannot go on with {journal}: {e}"), "");
     let (lost, valid) = (reader.rest(), reader.valid_len());
-    if lost > 0 {
+    if let Some(damage) = damage {
+        let kept = keep(path, &file)?;
         log::warn!(
-            "the last {lost} bytes of {journal} were not complete: one operation was under way"
+            "{journal} is {damage}. They could not be recovered with what comes before, and are kept: \
+             the whole journal as it was is now {0}. See what it holds: boltfs journal {0}",
+            kept.display()
+        );
+    } else if lost > 0 {
+        log::warn!(
+            "the last {lost} bytes of {journal} were not complete, as when the machine stops while an \
+             operation is written"
         );
     }
     let changes = vfs
@@ -336,6 +434,56 @@ fn remove(path: &Path) -> Result<()> {
     })
 }
 
+fn discard(path: &Path, damage: Option<&Damage>) -> Result<()> {
+    remove(path)?;
+    let path = path.display();
+    match damage {
+        Some(damage) => log::warn!("dropped the edits in {path}, which was {damage}"),
+        None => log::warn!("dropped the edits in {path}"),
+    }
+    Ok(())
+}
+
+/// Keeps the journal at `path` as it is under another name beside it, durably and never in the place of
+/// a file.
+///
+/// # Returns
+/// That name.
+fn keep(path: &Path, file: &DbFile) -> Result<PathBuf> {
+    /// Nobody has kept so many.
+    const MOST: u32 = 1000;
+    let cannot = |e: io::Error| {
+        Failure::new(
+            format!(
+                "{} is damaged, and cannot be kept under another name beside it: {e}",
+                path.display()
+            ),
+            "Nothing was changed. Make room for a copy of it there.",
+        )
+    };
+    for number in 1..=MOST {
+        let mut name = path.as_os_str().to_owned();
+        name.push(match number {
+            1 => ".damaged".to_owned(),
+            n => format!(".damaged-{n}"),
+        });
+        let name = PathBuf::from(name);
+        if name.symlink_metadata().is_ok() {
+            continue;
+        }
+        let new = NewFile::start(&name).map_err(cannot)?;
+        new.fill(file.file())
+            .and_then(|()| new.look_like(file.file()))
+            .map_err(cannot)?;
+        match new.put(false) {
+            Ok(()) => return Ok(name),
+            Err(PutError::Not(e)) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(PutError::Not(e) | PutError::Unknown(e)) => return Err(cannot(e)),
+        }
+    }
+    Err(cannot(io::ErrorKind::AlreadyExists.into()))
+}
+
 fn warn_if_not_writable(path: &Path) {
     let parent = path.parent().unwrap_or(Path::new("/"));
     if let Err(e) = nix::unistd::access(parent, nix::unistd::AccessFlags::W_OK) {
@@ -349,18 +497,26 @@ fn warn_if_not_writable(path: &Path) {
 }
 
 /// Says what the journal holds and lets the person decide.
-fn ask(path: &Path, bytes: &[u8]) -> Result<Unfinished> {
-    let holds = format!(
-        "{} holds {} that were never committed",
-        path.display(),
-        summary(bytes)
-    );
+fn ask(path: &Path, bytes: &[u8], damage: Option<&Damage>) -> Result<Unfinished> {
+    let shown = path.display();
+    let summary = summary(bytes);
+    let holds = match damage {
+        None => format!("{shown} holds {summary} that were never committed"),
+        Some(damage) => {
+            format!("{shown} is {damage}. Before that it holds {summary}, never committed")
+        }
+    };
+    let next = match damage {
+        None => "Mount with --recover to have them pending again, or with --discard to drop them.",
+        Some(_) => {
+            "Mount with --recover to have those before the damage pending again and the damaged journal \
+             kept under another name, or with --discard to drop all of them."
+        }
+    };
     let undecided = || {
-        let next = "Mount with --recover to have them pending again, or with --discard to drop \
-                    them.";
         Failure::new(
             &holds,
-            format!("{next} See them all: boltfs journal {}", path.display()),
+            format!("{next} See them all: boltfs journal {shown}"),
         )
     };
     if !io::stderr().is_terminal() {
@@ -389,123 +545,4 @@ fn ask(path: &Path, bytes: &[u8]) -> Result<Unfinished> {
         }
     }
     Err(undecided())
-}
-
-/// How many operations a journal holds, and the last of them.
-fn summary(bytes: &[u8]) -> String {
-    const SHOWN: usize = 5;
-    let all = Reader::new(bytes).into_iter().flatten();
-    let mut words = Words::default();
-    let lines: Vec<String> = all.filter_map(|op| words.say(&op)).collect();
-    let last = &lines[lines.len().saturating_sub(SHOWN)..];
-    let more = if last.len() < lines.len() {
-        "…; "
-    } else {
-        ""
-    };
-    let edits = if lines.len() == 1 {
-        "1 edit"
-    } else {
-        &format!("{} edits", lines.len())
-    };
-    format!("{edits} of an earlier mount ({more}{})", last.join("; "))
-}
-
-/// Says operations in words, in the order in which they are in the journal.
-#[derive(Default)]
-struct Words {
-    /// The path of each directory that has a number.
-    dirs: HashMap<u64, Vec<Vec<u8>>>,
-}
-
-impl Words {
-    fn keys(&self, place: &Place<'_>) -> Vec<Vec<u8>> {
-        let mut keys = self.dirs.get(&place.dir).cloned().unwrap_or_default();
-        keys.push(place.key.to_vec());
-        keys
-    }
-
-    fn path(&self, place: &Place<'_>) -> String {
-        name::path(self.keys(place).iter().map(|key| &key[..]))
-    }
-
-    /// One operation in words; nothing for a note that is no edit.
-    fn say(&mut self, op: &Op<'_>) -> Option<String> {
-        Some(match op {
-            Op::Directory { at, number } => {
-                self.dirs.insert(*number, self.keys(at));
-                return None;
-            }
-            Op::Create { at } => format!("create {}", self.path(at)),
-            Op::Mkdir { at } => format!("mkdir {}/", self.path(at)),
-            Op::Unlink { at } => format!("unlink {}", self.path(at)),
-            Op::Rmdir { at } => format!("rmdir {}/", self.path(at)),
-            Op::Rename { from, to, exchange } => {
-                let (a, b) = (self.path(from), self.path(to));
-                self.moved(from, to, *exchange);
-                if *exchange {
-                    format!("exchange {a} and {b}")
-                } else {
-                    format!("rename {a} to {b}")
-                }
-            }
-            Op::Write { at, offset, data } => {
-                format!("write {}: {} bytes at {offset}", self.path(at), data.len())
-            }
-            Op::Resize { at, size } => format!("truncate {} to {size} bytes", self.path(at)),
-            Op::Sequence { at, sequence } => {
-                format!("sequence of {}/ is {sequence}", self.path(at))
-            }
-            Op::Commit { .. } => return None,
-        })
-    }
-
-    /// A directory keeps its number when it, or one above it, gets another name.
-    fn moved(&mut self, from: &Place<'_>, to: &Place<'_>, exchange: bool) {
-        let (from, to) = (self.keys(from), self.keys(to));
-        for path in self.dirs.values_mut() {
-            if let Some(rest) = path.strip_prefix(&from[..]) {
-                *path = [&to, rest].concat();
-            } else if let Some(rest) = path.strip_prefix(&to[..]).filter(|_| exchange) {
-                *path = [&from, rest].concat();
-            }
-        }
-    }
-}
-
-/// Prints the operations of the journal at `path`, one a line, with the start of what was written.
-///
-/// # Errors
-/// It cannot be read, or is none.
-pub fn show(path: &Path) -> Result<u8> {
-    let cannot = |e: io::Error| Failure::new(format!("cannot read {}: {e}", path.display()), "");
-    let map = File::open(path)
-        .and_then(|file| Map::of(&file))
-        .map_err(cannot)?;
-    let Some(mut reader) = Reader::new(&map) else {
-        return Err(Failure::new(
-            format!("{} is not a journal of boltfs", path.display()),
-            "",
-        ));
-    };
-    let mut out = io::stdout().lock();
-    let mut words = Words::default();
-    let origin = reader.origin();
-    let shown = if origin.raw { ", values as stored" } else { "" };
-    writeln!(out, "edits of transaction {}{shown}:", origin.txid).map_err(cannot)?;
-    for op in reader.by_ref() {
-        if let Some(line) = words.say(&op) {
-            writeln!(out, "{line}").map_err(cannot)?;
-        }
-        if let Op::Write { data, .. } = &op {
-            const START: usize = 200;
-            let start = &data[..data.len().min(START)];
-            let more = if data.len() > START { " …" } else { "" };
-            writeln!(out, "    {}{more}", start.escape_ascii()).map_err(cannot)?;
-        }
-    }
-    if reader.rest() > 0 {
-        writeln!(out, "{} bytes at the end are not complete", reader.rest()).map_err(cannot)?;
-    }
-    Ok(0)
 }

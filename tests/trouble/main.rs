@@ -4,6 +4,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod full;
+mod harmed;
 mod injected;
 mod lost;
 mod panicked;

@@ -1,5 +1,5 @@
 //! Journals: any bytes as one are read without harm and made again over a database; what a mount wrote into one is there again
-//! after it was killed; what is cut off or altered at the end costs what was behind it, and nothing before it.
+//! after it was killed; what is cut off or altered at the end costs what was behind it, and nothing before it, and that is found.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -150,7 +150,31 @@ fn operations(input: &mut Input<'_>) {
         "{} operations of {sound}",
         found.len()
     );
+    judge_end(&bytes, harm, at, &ops, &ends);
     replay(&vfs, &bytes);
+}
+
+/// What is cut off is no damage; what is altered is, and what comes behind it is found.
+fn judge_end(bytes: &[u8], harm: u8, at: usize, ops: &[Op<'_>], ends: &[u64]) {
+    let Some(mut reader) = Reader::new(bytes) else {
+        return;
+    };
+    reader.by_ref().for_each(drop);
+    let damaged = reader.is_damaged();
+    let found: Vec<_> = reader.behind().collect();
+    assert!(damaged || found.is_empty());
+    let number = ends.iter().take_while(|&&end| end <= at as u64).count();
+    if harm % 4 == 2 && number + 1 < ops.len() {
+        assert!(damaged, "operation {number} of {} is altered", ops.len());
+        assert_eq!(found.last(), ops.last());
+        let start = if number == 0 { 48 } else { ends[number - 1] };
+        // With its length right, no more and no less.
+        if at as u64 >= start + 4 {
+            assert_eq!(found, ops[number + 1..]);
+        }
+    } else if harm % 4 == 3 {
+        assert!(!damaged);
+    }
 }
 
 fn operation(input: &mut Input<'_>) -> Op<'static> {
