@@ -277,6 +277,16 @@ impl Journal {
         let _ = self.disk.set_len(end);
     }
 
+    /// Takes back what was appended since the [end](Self::end) was here, durably.
+    ///
+    /// # Errors
+    /// What the disk says; all of it may be there then.
+    pub fn shorten(&mut self, end: u64) -> io::Result<()> {
+        self.disk.set_len(end)?;
+        self.len = end;
+        self.disk.sync()
+    }
+
     /// Makes all that was appended durable.
     ///
     /// # Errors

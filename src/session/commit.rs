@@ -40,24 +40,60 @@ impl Report {
     }
 }
 
+/// What is to become of what is staged at the end of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is committed.
+    Commit,
+    /// It is dropped, as somebody asked.
+    Discard,
+    /// What the mount's command did is dropped, for it failed. What was taken up from the journal of
+    /// an earlier mount is not the command's, and stays there.
+    CommandFailed,
+}
+
 /// Commits or drops what is staged in `store` at the end of its mount, gives the lock back and
 /// says what happened.
-pub fn finish(store: &Store, discard: bool) -> Report {
+pub fn finish(store: &Store, end: End) -> Report {
     store.seal();
-    let report = if discard {
-        let report = discarded(store);
-        store.drop_edits();
-        report
-    } else {
-        let mut report = committed(store);
-        if report.failed {
-            report.message.push(' ');
-            report.message.push_str(&what_is_safe(store));
+    let report = match end {
+        End::Commit => {
+            let mut report = committed(store);
+            if report.failed {
+                report.message.push(' ');
+                report.message.push_str(&what_is_safe(store));
+            }
+            report
         }
-        report
+        End::Discard => discarded(store),
+        End::CommandFailed => failed(store),
     };
     store.release();
     report
+}
+
+/// Drops what a command did.
+fn failed(store: &Store) -> Report {
+    let journal = store.vfs().journal_path();
+    let message = match (store.keep_recovered(), journal) {
+        (Ok(Some(journal)), _) => format!(
+            "discarded what the command did, {}. The edits that were recovered are still in {}: mount \
+             again with {}--recover",
+            unchanged(store),
+            journal.display(),
+            store.options_again()
+        ),
+        (Err(e), Some(journal)) => format!(
+            "what the command did could not be taken out of {} ({e}): it is there with the edits that \
+             were recovered",
+            journal.display()
+        ),
+        _ => return discarded(store),
+    };
+    Report {
+        failed: false,
+        message,
+    }
 }
 
 /// Where the edits are that could not be committed at the end of a mount.
@@ -130,6 +166,7 @@ fn discarded(store: &Store) -> Report {
         Err(_) => "discarded all changes".to_owned(),
     };
     let message = format!("{what}, {}", unchanged(store));
+    store.drop_edits();
     Report {
         failed: false,
         message,

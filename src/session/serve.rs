@@ -15,8 +15,8 @@ use crate::fuse::{Fuse, Guarded};
 
 use super::answers::Answers;
 use super::commands::Commands;
-use super::commit::{self, Report};
-use super::control::Server;
+use super::commit::{self, End, Report};
+use super::control::{self, Server};
 use super::failure::{Failure, Result};
 use super::goal::Goal;
 use super::logging::{self, say};
@@ -167,9 +167,9 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
 
     let (end, status) = until_end(&happened, &mount, store, command);
     drop(looking);
-    let discard = status.is_some_and(|status| status != 0);
+    let failed = status.is_some_and(|status| status != 0);
     let in_background = matches!(mode, Mode::Background);
-    let report = conclude(end, server, store, plan, discard, in_background);
+    let report = conclude(end, server, store, plan, failed, in_background);
     Ok(Ended {
         report,
         command: status,
@@ -222,7 +222,7 @@ fn conclude(
     server: Option<Server>,
     store: &Store,
     plan: &Plan,
-    discard: bool,
+    command_failed: bool,
     in_background: bool,
 ) -> Report {
     if let SessionEnd::Failed(e) = &end {
@@ -237,12 +237,14 @@ fn conclude(
         ));
     }
     let waiters = server.map(Server::end);
-    let discard = discard
-        || waiters
-            .as_ref()
-            .is_some_and(|waiters| waiters.want_discard());
-    let finish = || commit::finish(store, discard);
-    let report = match in_background || discard {
+    let discard = waiters.as_ref().is_some_and(control::Waiters::want_discard);
+    let end = match (command_failed, discard) {
+        (true, _) => End::CommandFailed,
+        (false, true) => End::Discard,
+        (false, false) => End::Commit,
+    };
+    let finish = || commit::finish(store, end);
+    let report = match in_background || end != End::Commit {
         true => finish(),
         false => patience::committing(store.target(), finish),
     };

@@ -222,6 +222,18 @@ impl Store {
         found.then(|| super::recovery::path_of(self.target()))
     }
 
+    /// Drops the edits of this mount, but not those of an earlier one that it has taken up. Answers
+    /// where these are now, if there are any that are not committed.
+    ///
+    /// # Errors
+    /// All of them are still in the journal, and why.
+    pub fn keep_recovered(&self) -> io::Result<Option<PathBuf>> {
+        if self.written.lock().unknown.is_some() {
+            return Err(io::Error::other("a commit of it may have been made"));
+        }
+        self.vfs.keep_recovered()
+    }
+
     /// The edits are not wanted any more.
     pub fn drop_edits(&self) {
         self.vfs.drop_journal();

@@ -36,6 +36,8 @@ pub trait JournalPlace: Send {
 pub(super) struct Journaled {
     place: Option<Box<dyn JournalPlace>>,
     journal: Option<Journal>,
+    /// The end in it, in bytes, of the edits of an earlier mount, while it has them.
+    recovered: Option<u64>,
     origin: Option<Origin>,
     /// The last transaction that was committed.
     committed: Option<u64>,
@@ -124,6 +126,7 @@ impl Vfs {
             ..Journaled::default()
         };
         if let Some(Resumed { journal, replayed }) = resumed {
+            journaled.recovered = Some(journal.end());
             journaled.journal = Some(journal);
             journaled.dirs = replayed
                 .dirs
@@ -270,6 +273,7 @@ impl Vfs {
             journaled.committed = Some(meta.txid);
         }
         journaled.dirs.clear();
+        journaled.recovered = None;
         let files = staged.nodes().filter(|(_, node)| node.content.is_some());
         journaled.older = files.map(|(ino, _)| ino).collect();
         if journaled.journal.take().is_some()
@@ -283,6 +287,29 @@ impl Vfs {
     /// The edits are to be dropped: the journal goes.
     pub fn drop_journal(&self) {
         self.end_journal(None, &self.read_staged());
+    }
+
+    /// The edits of this mount are to be dropped, and those of an earlier one that were made again
+    /// stay in the journal. Nothing is to be edited after it.
+    ///
+    /// # Returns
+    /// The journal; `None` where it has no such edits, or they are committed or dropped.
+    ///
+    /// # Errors
+    /// What the disk says: the journal may hold all edits then.
+    pub fn keep_recovered(&self) -> io::Result<Option<PathBuf>> {
+        let mut journaled = self.journal.lock();
+        let Journaled {
+            place: Some(place),
+            journal: Some(journal),
+            recovered: Some(end),
+            ..
+        } = &mut *journaled
+        else {
+            return Ok(None);
+        };
+        journal.shorten(*end)?;
+        Ok(Some(place.path().to_owned()))
     }
 
     /// Lets go of the journal at the end of a mount. It stays where it is, for the next one.

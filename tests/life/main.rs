@@ -1,5 +1,6 @@
 //! Seeing, undoing, deciding: what a person asks a live mount, and what becomes of the edits at its end.
 
+mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod copies;
