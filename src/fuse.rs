@@ -5,10 +5,12 @@
 //! changes through the kernel, so what it has cached stays true for ever; only the files of
 //! `.boltfs` change by themselves, and their attributes are not cached.
 
+mod busypoll;
 mod convert;
 mod guard;
 mod prefetch;
 
+pub use busypoll::BusyPoll;
 pub use guard::{Guarded, said};
 pub use prefetch::Prefetch;
 

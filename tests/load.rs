@@ -329,6 +329,46 @@ fn one_value_of_a_gibibyte() {
     Oracle::shared().assert_sound(&database);
 }
 
+/// Processor time that the server has used, in hundredths of a second.
+fn ticks(mount: &Mount) -> u64 {
+    let pid = mount.processes()[0];
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the server runs");
+    let (_, behind) = stat.rsplit_once(") ").expect("a name in brackets");
+    let used = behind.split(' ').skip(11).take(2);
+    used.map(|ticks| ticks.parse::<u64>().expect("a number"))
+        .sum()
+}
+
+#[test]
+fn what_waits_awake_for_the_next_request_sleeps_soon() {
+    let dir = TempDir::new("idle");
+    let database = database(&dir, &one_bucket(&[]));
+    let mount = Mount::new(&database, &[]);
+    // One request after the other, from two sides, among them some that take longer.
+    std::thread::scope(|scope| {
+        for side in 0..2 {
+            let bucket = mount.path().join("b");
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let file = bucket.join(format!("{side}-{n}"));
+                    let length = if n % 100 == 0 { 1 << 20 } else { 10 };
+                    fs::write(&file, vec![b'x'; length]).unwrap();
+                    assert_eq!(fs::read(&file).unwrap().len(), length);
+                    if n % 2 == 0 {
+                        fs::remove_file(&file).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let used = ticks(&mount);
+    std::thread::sleep(Duration::from_secs(2));
+    let idle = ticks(&mount) - used;
+    assert!(idle < 30, "{idle} hundredths of a second in two seconds");
+    assert_eq!(fs::read_dir(mount.path().join("b")).unwrap().count(), 2_000);
+    mount.umount();
+}
+
 #[test]
 fn twenty_thousand_buckets_beside_each_other() {
     const BUCKETS: u32 = 20_000;

@@ -1,7 +1,7 @@
 //! A panic in a handler is a fault of ours. It must not end the mount, which would commit what may be
 //! half changed: the request is answered EIO, and nothing is committed from then on.
 
-use super::{Fuse, Prefetch};
+use super::{BusyPoll, Fuse, Prefetch};
 use crate::vfs::Vfs;
 use fuser::{
     AccessFlags, BsdFileFlags, FileHandle, Filesystem, INodeNo, KernelConfig, LockOwner, OpenFlags,
@@ -40,25 +40,35 @@ pub fn said(panic: &(dyn Any + Send)) -> &str {
 }
 
 /// The file system as it is mounted: each request is answered [`guarded`].
-pub struct Guarded(Fuse);
+pub struct Guarded {
+    fuse: Fuse,
+    poll: BusyPoll,
+}
 
 impl Guarded {
-    /// Guards `fuse`.
-    pub fn new(fuse: Fuse) -> Guarded {
-        Guarded(fuse)
+    /// Guards `fuse`, whose requests `poll` waits for.
+    pub fn new(fuse: Fuse, poll: BusyPoll) -> Guarded {
+        Guarded { fuse, poll }
     }
 
     /// As [`Fuse::prefetch`].
     pub fn prefetch(&self) -> Arc<Prefetch> {
-        self.0.prefetch()
+        self.fuse.prefetch()
     }
 }
 
-/// Hands requests on.
+/// Bytes that are copied in about the time that it takes to wake a thread.
+const SHORT: usize = 32 << 10;
+
+/// Hands requests on. Behind `long` stands whether one may take long.
 macro_rules! guard {
-    ($($request:ident($($arg:ident: $type:ty),*);)*) => {$(
+    ($($request:ident($($arg:ident: $type:ty),*) $(long $long:expr)?;)*) => {$(
         fn $request(&self, req: &Request, $($arg: $type),*) {
-            guarded(&self.0.0, || self.0.$request(req, $($arg),*));
+            $(if $long {
+                self.poll.takes_long();
+            })?
+            guarded(&self.fuse.0, || self.fuse.$request(req, $($arg),*));
+            self.poll.await_next();
         }
     )*};
 }
@@ -66,11 +76,11 @@ macro_rules! guard {
 impl Filesystem for Guarded {
     // Before the first request, and after the last one.
     fn init(&mut self, req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        self.0.init(req, config)
+        self.fuse.init(req, config)
     }
 
     fn destroy(&mut self) {
-        self.0.destroy();
+        self.fuse.destroy();
     }
 
     // Each request that `Fuse` answers itself; one that is not here gets the answer of a file system
@@ -101,13 +111,13 @@ impl Filesystem for Guarded {
         read(
             node: INodeNo, fh: FileHandle, offset: u64, size: u32, flags: OpenFlags,
             owner: Option<LockOwner>, reply: ReplyData
-        );
+        ) long size as usize > SHORT;
         write(
             node: INodeNo, fh: FileHandle, offset: u64, data: &[u8], how: WriteFlags,
             flags: OpenFlags, owner: Option<LockOwner>, reply: ReplyWrite
-        );
-        fsync(node: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty);
-        fsyncdir(node: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty);
+        ) long data.len() > SHORT;
+        fsync(node: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) long true;
+        fsyncdir(node: INodeNo, fh: FileHandle, datasync: bool, reply: ReplyEmpty) long true;
         readdir(node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory);
         readdirplus(node: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectoryPlus);
         statfs(node: INodeNo, reply: ReplyStatfs);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use fuser::SessionACL;
 
 use crate::bolt::OpenOptions;
-use crate::fuse::{Fuse, Guarded};
+use crate::fuse::{BusyPoll, Fuse, Guarded};
 
 use super::answers::Answers;
 use super::commands::Commands;
@@ -106,7 +106,9 @@ fn serve(mode: &Mode, plan: &Plan, store: &Arc<Store>) -> Result<Ended> {
     config.n_threads = Some(EVENT_LOOPS);
     config.clone_fd = mount::device_opens();
     let commands = Arc::new(Commands::new(Arc::clone(store)));
-    let filesystem = Guarded::new(Fuse::new(store.vfs(), commands.clone()));
+    // Without it the threads sleep at once.
+    let poll = BusyPoll::new(device.try_clone().ok());
+    let filesystem = Guarded::new(Fuse::new(store.vfs(), commands.clone()), poll);
     let prefetch = filesystem.prefetch();
     let also_device = match plan.prefetch {
         true => device.try_clone().map(Some),
