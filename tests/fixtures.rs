@@ -196,6 +196,12 @@ const DAMAGED: &[Damaged] = &[
         "page 10 is its own ancestor",
         52,
     ),
+    Damaged(
+        "leaf-count-0.db",
+        "/bad",
+        "page 6 says it is empty but holds data",
+        52,
+    ),
     Damaged("leaf-flags-0.db", "/bad", "page 6 has flags 0x0", 52),
     Damaged(
         "leaf-flags-branch-and-leaf.db",

@@ -157,6 +157,12 @@ impl<'a> Cursor<'a> {
         loop {
             let (page, next) = self.stack.last_mut()?;
             if *next >= page.count() {
+                if *next == page.count()
+                    && let Err(e) = page.verify_count()
+                {
+                    *next += 1; // told once
+                    return Some(Err(e));
+                }
                 self.stack.pop();
                 self.bounds.pop();
                 continue;

@@ -104,6 +104,11 @@ pub enum Damage {
         /// The count found.
         count: usize,
     },
+    /// More elements lie on the page than its header says.
+    CountTooLow {
+        /// The count found.
+        count: usize,
+    },
     /// A branch page without a child.
     NoChild,
     /// The key or value of an element is outside its run.
@@ -166,6 +171,11 @@ impl fmt::Display for Damage {
             }
             Damage::CountPastEnd { count } => {
                 write!(f, "claims {count} elements, more than it has room for")
+            }
+            Damage::CountTooLow { count: 0 } => write!(f, "says it is empty but holds data"),
+            Damage::CountTooLow { count } => {
+                let s = if count == 1 { "" } else { "s" };
+                write!(f, "says it has {count} element{s} but holds more")
             }
             Damage::NoChild => write!(f, "is a branch page without a child"),
             Damage::ElementOutside { index } => {

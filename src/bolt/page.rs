@@ -153,14 +153,18 @@ impl<'a> Page<'a> {
         if !leaf && count == 0 {
             return Err(Error::page(pgid, Damage::NoChild));
         }
-        Ok(Page {
+        let page = Page {
             pgid,
             leaf,
             count,
             overflow: header.overflow,
             offset,
             bytes,
-        })
+        };
+        if count == 0 {
+            page.verify_count()?;
+        }
+        Ok(page)
     }
 
     /// The page's number; for an inline page, that of the page that its bucket's value lies on.
@@ -195,6 +199,57 @@ impl<'a> Page<'a> {
 
     fn err(&self, damage: Damage) -> Error {
         Error::page(self.pgid, damage)
+    }
+
+    /// Verifies that no element lies behind the last one: then the count is too low, and what the page
+    /// leaves unsaid would be lost for good if it were written anew. Every writer puts the data
+    /// right behind the headers, in their order, and zeros behind that, so nothing else looks like
+    /// this. (`bbolt surgery clear-page-elements` leaves it, which makes elements unseen.)
+    ///
+    /// # Errors
+    /// [`Damage::CountTooLow`].
+    pub fn verify_count(&self) -> Result<()> {
+        match self.has_more() {
+            true => Err(self.err(Damage::CountTooLow { count: self.count })),
+            false => Ok(()),
+        }
+    }
+
+    /// What follows the last element header is one more, whose data follows the data of the last.
+    fn has_more(&self) -> bool {
+        let next = HEADER + HEADER * self.count;
+        let Some(h) = self.bytes.get(next..).and_then(|b| b.first_chunk()) else {
+            return false;
+        };
+        let within = |(start, len): (u64, u64)| start + len <= self.bytes.len() as u64;
+        let Some((start, len)) = self.place(next, h).filter(|&place| within(place)) else {
+            return false;
+        };
+        let Some(last) = self.count.checked_sub(1) else {
+            let before = start - next as u64;
+            return before > 0 && before.is_multiple_of(HEADER as u64) && len > 0;
+        };
+        let place = |index| {
+            self.element(index)
+                .ok()
+                .and_then(|(at, h)| self.place(at, h))
+        };
+        let is_behind = |(at, _): (u64, u64)| at >= (next + HEADER) as u64;
+        place(0).is_some_and(is_behind) && place(last).is_some_and(|(at, len)| at + len == start)
+    }
+
+    /// Where the data of the element with header `h` at `at` starts in `bytes`, and its length; `None`
+    /// where no writer could have made such a header.
+    fn place(&self, at: usize, h: &[u8; HEADER]) -> Option<(u64, u64)> {
+        let [flags, pos, ksize, vsize] = match (self.leaf, words(h)) {
+            (true, words) => words,
+            (false, [pos, ksize, ..]) => [0, pos, ksize, 0],
+        };
+        let is_known = flags & !BUCKET_FLAG == 0 && ksize > 0;
+        is_known.then_some((
+            at as u64 + u64::from(pos),
+            u64::from(ksize) + u64::from(vsize),
+        ))
     }
 
     /// Cuts `[start, start + len)` out of the data area of the run.
@@ -293,11 +348,13 @@ impl<'a> Page<'a> {
         })
     }
 
-    /// Verifies that the keys ascend strictly.
+    /// Verifies that the keys ascend strictly, and that they are all there.
     ///
     /// # Errors
-    /// [`Damage::Unsorted`] with the first element that is not greater than the one before it.
+    /// [`Damage::Unsorted`] with the first element that is not greater than the one before it;
+    /// [`Damage::CountTooLow`].
     pub fn verify_order(&self) -> Result<()> {
+        self.verify_count()?;
         let mut previous: Option<&[u8]> = None;
         for index in 0..self.count {
             let key = self.key(index)?;
@@ -310,7 +367,11 @@ impl<'a> Page<'a> {
     }
 
     /// Bytes from the start of the run to the end of its last data: what the content needs.
+    ///
+    /// # Errors
+    /// An element that reaches out of the run; [`Damage::CountTooLow`].
     pub fn used(&self) -> Result<usize> {
+        self.verify_count()?;
         let mut used = HEADER + HEADER * self.count;
         for index in 0..self.count {
             let data = if self.leaf {

@@ -138,6 +138,17 @@ fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
     let slot = snapshot.newer().map(|_| snapshot.slot());
     let has = |test: fn(Kind) -> bool| report.findings.iter().any(|f| test(f.kind));
     let errors = report.findings.count(Severity::Error) > 0;
+    // There may have been a later transaction.
+    let of = match has(|kind| kind == Kind::Meta) {
+        true => format!(" of transaction {}", snapshot.meta().txid),
+        false => String::new(),
+    };
+    let content = match has(|kind| kind == Kind::Gaps) {
+        true => format!(
+            "All keys{of} can be read; whether their values are whole, only a comparison can show"
+        ),
+        false => format!("All content{of} can be read"),
+    };
     if has(|kind| kind == Kind::Truncated) {
         lines.push(format!(
             "{COPY_AGAIN} What is cut off cannot be brought back; what is left can be read: {}",
@@ -151,17 +162,17 @@ fn advice(path: &Path, snapshot: &Snapshot, report: &Report) -> Vec<String> {
         ));
     } else if has(Kind::condemns_freelist) {
         lines.push(format!(
-            "All content can be read, and a commit by boltfs does without this freelist. Let no \
-             other program write to {shown} before."
+            "{content}, and a commit by boltfs does without this freelist. Let no other program \
+             write to {shown} before."
         ));
     } else if errors {
         lines.push(format!(
-            "All content can be read. Let no other program than boltfs write to {shown}."
+            "{content}. Let no other program than boltfs write to {shown}."
         ));
     } else if has(|kind| kind == Kind::SnapshotHash) {
         lines.push("The tree is whole; whether the values are, only a comparison can show.".into());
     } else if report.findings.count(Severity::Warning) > 0 {
-        lines.push("All content can be read.".into());
+        lines.push(format!("{content}."));
     }
     if let Some(other) = &report.other
         && errors

@@ -4,6 +4,7 @@
 mod beside;
 #[path = "../common/mod.rs"]
 mod common;
+mod count;
 mod cut;
 mod failing;
 mod told;

@@ -62,11 +62,24 @@ fn start(page: &Page<'_>, part: &[u8]) -> usize {
 impl<'a> Walker<'_, 'a> {
     /// Looks at the whole of `page`.
     pub(super) fn inspect(&mut self, page: &Page<'a>, bounds: Bounds<'a>) -> Seen {
-        let scan = self.scan(page);
+        let mut scan = self.scan(page);
         self.counts.keys += scan.plain;
         self.counts.height = self.counts.height.max(bounds.level);
         if !bounds.inline {
             self.counts.used += scan.layout.used as u64;
+        }
+        if let Err(e) = page.verify_count() {
+            scan.broken = true;
+            let (last, below) = (scan.keys.last, bounds.below);
+            self.bucket(Kind::Unreadable, page.pgid(), || {
+                let from = last.map_or("all keys".to_owned(), |key| {
+                    format!("the keys behind {}", show_key(key))
+                });
+                let to = below.map_or(String::new(), |key| {
+                    format!(", to before {},", show_key(key))
+                });
+                format!("{e}; {from}{to} of this bucket cannot be read")
+            });
         }
         self.order(page.pgid(), &scan.keys, &bounds);
         self.elements(page, &scan);

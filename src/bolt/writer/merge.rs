@@ -166,6 +166,7 @@ impl<'a> Frame<'a> {
     fn open(&mut self, tx: &mut Transaction<'a>, bucket: Bucket<'a>) -> Result<()> {
         let page = bucket.root_page()?;
         if bucket.at().is_inline() {
+            page.verify_count()?;
             self.path.push(Step::Leaf {
                 page,
                 next: 0,

@@ -97,6 +97,9 @@ impl<'a> Transaction<'a> {
             return Found::Unknown;
         }
         *budget -= 1;
+        if matches!(edge, Edge::Last) && page.verify_count().is_err() {
+            return Found::Unknown;
+        }
         for n in 0..page.count() {
             let index = match edge {
                 Edge::First => n,

@@ -204,7 +204,8 @@ impl<'a> Transaction<'a> {
     /// can be read.
     fn drop_elements(&mut self, page: &Page<'a>, buckets: &mut Vec<Element<'a>>) -> Option<usize> {
         let start = page.offset();
-        let mut used = Some((HEADER + HEADER * page.count()) as u64);
+        let headers = (HEADER + HEADER * page.count()) as u64;
+        let mut used = page.verify_count().is_ok().then_some(headers);
         for index in 0..page.count() {
             let Ok(element) = page.leaf(index) else {
                 used = None;
