@@ -4,7 +4,7 @@ mod generate;
 mod helper;
 mod manual;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -266,8 +266,12 @@ fn run_helper(helper: Helper, args: Vec<OsString>) -> u8 {
 }
 
 /// Becomes the command that a database was mounted for.
-fn execute(command: &[OsString]) -> u8 {
-    let (status, e) = session::execute(command);
+fn execute(args: &[OsString]) -> u8 {
+    let (open_files, command) = match args {
+        [open_files, command @ ..] => (open_files.as_os_str(), command),
+        [] => (OsStr::new(""), args),
+    };
+    let (status, e) = session::execute(open_files, command);
     let name = command.first().map(|name| name.display().to_string());
     say(&format!("cannot run {}: {e}", name.unwrap_or_default()));
     status

@@ -287,6 +287,14 @@ impl Journal {
         self.disk.sync()
     }
 
+    /// Nothing is appended any more, and the file is removed. What is still [kept](Self::kept) takes no
+    /// descriptor from here on.
+    pub fn finish(self) {
+        if Arc::strong_count(&self.kept) > 1 {
+            self.kept.settle();
+        }
+    }
+
     /// Makes all that was appended durable.
     ///
     /// # Errors

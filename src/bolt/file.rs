@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A file as the writer needs it. Offsets and lengths are bytes.
 pub trait Disk: Send + Sync {
@@ -35,7 +36,7 @@ pub trait Disk: Send + Sync {
 /// A database file, opened as bbolt opens it.
 #[derive(Debug)]
 pub struct DbFile {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     writable: bool,
 }
@@ -53,7 +54,7 @@ impl DbFile {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open(path)?;
         Ok(DbFile {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             writable: write,
         })
@@ -62,7 +63,7 @@ impl DbFile {
     /// A file that is open for reading and writing already.
     pub fn from_file(file: File, path: &Path) -> DbFile {
         DbFile {
-            file,
+            file: Arc::new(file),
             path: path.to_owned(),
             writable: true,
         }
@@ -124,11 +125,11 @@ impl Disk for DbFile {
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        FileExt::read_exact_at(&self.file, buf, offset)
+        FileExt::read_exact_at(&*self.file, buf, offset)
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        FileExt::write_all_at(&self.file, buf, offset)
+        FileExt::write_all_at(&*self.file, buf, offset)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -141,6 +142,7 @@ impl Disk for DbFile {
     }
 
     fn map(&self) -> io::Result<Map> {
-        Map::of(&self.file)
+        // One descriptor for both.
+        Map::shared(Arc::clone(&self.file))
     }
 }

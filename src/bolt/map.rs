@@ -35,20 +35,46 @@ impl Map {
     ///
     /// # Errors
     /// What `mmap(2)` says.
-    #[allow(unsafe_code)]
     pub fn of(file: &File) -> io::Result<Map> {
+        Map::shared(Arc::new(file.try_clone()?))
+    }
+
+    /// Maps the whole of `file`, which stays open as long as the map.
+    ///
+    /// # Errors
+    /// What `mmap(2)` says.
+    #[allow(unsafe_code)]
+    pub fn shared(file: Arc<File>) -> io::Result<Map> {
         if file.metadata()?.len() == 0 {
             return Ok(Map::from(Vec::new())); // mmap(2) refuses a length of 0
         }
-        let file = file.try_clone()?;
         // SAFETY: the slice is sound as long as nobody changes the file's bytes. bbolt's lock,
         // held for the life of the map, keeps every program out that follows bbolt's rules. Our
         // own writer writes only pages that the mapped state does not reach. A program that
         // ignores locks can change bytes under us: they are plain numbers that are bounds-checked
         // at each use, so the worst is a wrong value. Pages that it takes away become zeros.
-        let bytes = unsafe { memmap2::Mmap::map(&file)? };
+        let bytes = unsafe { memmap2::Mmap::map(&*file)? };
         let watch = Watch::start(&bytes, &file);
+        let file = Some(file);
         Ok(Map(Bytes::Mapped(Arc::new(Mapped { watch, bytes, file }))))
+    }
+
+    /// Closes the file, which nobody else is to cut: that would not be known before the part is read
+    /// that is gone, nor how much it is.
+    ///
+    /// # Returns
+    /// Whether it is closed: not as long as there is another copy of this map.
+    pub fn close_file(&mut self) -> bool {
+        let Bytes::Mapped(map) = &mut self.0 else {
+            return true;
+        };
+        let Some(map) = Arc::get_mut(map) else {
+            return false;
+        };
+        // Its number may be that of another file soon.
+        map.watch.file.store(NO_FILE, Ordering::SeqCst);
+        map.file = None;
+        true
     }
 
     /// Answers what `read` does, which reads from the map and does nothing else. If bytes of the
@@ -82,7 +108,8 @@ impl Map {
         // What was read was read before the question is asked.
         fence(Ordering::SeqCst);
         // A length that cannot be asked for says nothing about the file.
-        let len = map.file.metadata().map_or(u64::MAX, |m| m.len());
+        let metadata = map.file.as_ref().and_then(|file| file.metadata().ok());
+        let len = metadata.map_or(u64::MAX, |m| m.len());
         map.watch.cut_to(usize::try_from(len).unwrap_or(usize::MAX));
         self.losses() != losses
     }
@@ -132,8 +159,8 @@ impl Deref for Map {
 struct Mapped {
     watch: &'static Watch,
     bytes: memmap2::Mmap,
-    /// To ask for the length.
-    file: File,
+    /// To ask for the length; `None` once it is closed.
+    file: Option<Arc<File>>,
 }
 
 impl Drop for Mapped {
@@ -157,7 +184,7 @@ struct Watch {
     start: AtomicUsize,
     /// Length of the map in bytes.
     len: AtomicUsize,
-    /// Descriptor of the mapped file.
+    /// Descriptor of the mapped file, or [`NO_FILE`].
     file: AtomicI32,
     /// So many bytes from the start are there, unless they are in `unreadable`. Only falls.
     whole: AtomicUsize,
@@ -177,6 +204,9 @@ const CLAIMED: usize = 1;
 const TAKEN: usize = 1;
 /// Pages that a disk fails to read, apart from each other, before the rest of the file is given up.
 const MOST_UNREADABLE: usize = 256;
+
+/// No descriptor: nothing can be asked about the file.
+const NO_FILE: i32 = -1;
 
 /// The first of all watches.
 static WATCHES: AtomicPtr<Watch> = AtomicPtr::new(ptr::null_mut());
@@ -210,7 +240,7 @@ impl Watch {
         let watch: &'static Watch = Box::leak(Box::new(Watch {
             start: AtomicUsize::new(CLAIMED),
             len: AtomicUsize::new(0),
-            file: AtomicI32::new(-1),
+            file: AtomicI32::new(NO_FILE),
             whole: AtomicUsize::new(0),
             losses: AtomicUsize::new(0),
             unreadable: [const { AtomicUsize::new(0) }; MOST_UNREADABLE],

@@ -33,6 +33,9 @@ pub(super) fn errno(e: Error) -> Errno {
                 Some(libc::ENOSPC) => Errno::ENOSPC,
                 Some(libc::EDQUOT) => Errno::EDQUOT,
                 Some(libc::EFBIG) => Errno::EFBIG,
+                Some(libc::EMFILE) => Errno::EMFILE,
+                Some(libc::ENFILE) => Errno::ENFILE,
+                Some(libc::ENOMEM) => Errno::ENOMEM,
                 _ => Errno::EIO,
             }
         }

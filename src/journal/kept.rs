@@ -71,6 +71,20 @@ impl Kept {
         }))
     }
 
+    /// Nothing is appended any more, and the file is removed: has it mapped, which is all that is needed to
+    /// read it back, and closes it. There may be many like it.
+    pub(super) fn settle(&self) {
+        let mut source = self.0.lock();
+        let map = source.disk.as_ref().and_then(|disk| disk.map().ok());
+        // Where it cannot be mapped it stays open.
+        if let Some(map) = map {
+            (source.disk, source.map) = (None, Some(map));
+            if let Some(map) = &mut source.map {
+                map.close_file();
+            }
+        }
+    }
+
     /// Lets go of the file, and of the lock on it. Nothing can be read back any more.
     pub fn close(&self) {
         let mut source = self.0.lock();
@@ -96,12 +110,15 @@ impl Kept {
         }
         out.resize(before + len, 0);
         let read = match disk {
-            Some(disk) => disk.read_exact_at(&mut out[before..], piece.at),
+            Some(disk) => disk
+                .read_exact_at(&mut out[before..], piece.at)
+                .map(|()| true),
+            None if is_mapped => Ok(false),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         let lost = match read {
-            Ok(()) if crc32fast::hash(&out[before..]) == piece.crc => return Ok(()),
-            Ok(()) => None,
+            Ok(true) if crc32fast::hash(&out[before..]) == piece.crc => return Ok(()),
+            Ok(_) => None,
             Err(e) => Some(e),
         };
         out.truncate(before);

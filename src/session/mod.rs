@@ -20,6 +20,7 @@ mod diff;
 mod edits;
 mod failure;
 mod goal;
+mod limits;
 mod lock;
 mod logging;
 mod mount;

@@ -48,7 +48,11 @@ impl JournalPlace for Beside {
             .open(&self.0)?;
         // Two mounts that share a database's lock may have the same copy in mind.
         file.try_lock()?;
-        sync_directory(&self.0)?;
+        if let Err(e) = sync_directory(&self.0) {
+            // There would be no journal as long as it is in the way.
+            let _ = fs::remove_file(&self.0);
+            return Err(e);
+        }
         Ok(Box::new(DbFile::from_file(file, &self.0)))
     }
 

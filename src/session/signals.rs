@@ -1,6 +1,7 @@
 //! The signals that end a mount: they are blocked in every thread and waited for in one, so that
 //! none of them interrupts a commit.
 
+use super::limits;
 use nix::sys::signal::{SigSet, Signal};
 
 /// The signals that unmount and commit.
@@ -23,12 +24,13 @@ pub fn block() -> nix::Result<Blocked> {
     Ok(Blocked(set))
 }
 
-/// Makes a file past `ulimit -f` an error of the write, not the end of us. To be called before
-/// anything is written.
+/// Makes a file past `ulimit -f` an error of the write, not the end of us, and takes as many open files
+/// as there may be. To be called before anything is written.
 pub fn survive_limits() {
     if let Err(e) = SigSet::from(Signal::SIGXFSZ).thread_block() {
         log::warn!("cannot block SIGXFSZ: {}", e.desc());
     }
+    limits::raise_open_files();
 }
 
 impl Blocked {

@@ -1,6 +1,6 @@
 //! Waiting for the end of a mount: by an unmount, a signal, or the end of a command.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::mount::{self, Manner, Refused};
 use super::mountinfo::{self, Mount};
 use super::store::Store;
-use super::{mountpoint, process};
+use super::{limits, mountpoint, process};
 
 /// How long the kernel may take to end the session after an unmount. It takes longer only when
 /// another mount namespace still has the mount.
@@ -59,15 +59,17 @@ impl Drop for Undo<'_> {
     }
 }
 
-/// The hidden first argument of the process that becomes the command.
+/// The hidden first argument of the process that becomes the command. Behind it comes how many files
+/// that may have open.
 pub const EXECUTE: &str = "--execute";
 
-/// Becomes `command`, with no signal blocked. Returns only if that is not possible, with the exit
-/// status for it.
-pub fn execute(command: &[OsString]) -> (u8, io::Error) {
+/// Becomes `command`, with no signal blocked and with the limit `open_files` of those who started us.
+/// Returns only if that is not possible, with the exit status for it.
+pub fn execute(open_files: &OsStr, command: &[OsString]) -> (u8, io::Error) {
     let Some((program, args)) = command.split_first() else {
         return (127, io::ErrorKind::InvalidInput.into());
     };
+    limits::give_back_open_files(&open_files.to_string_lossy());
     let e = match SigSet::all().thread_unblock() {
         Ok(()) => Command::new(program).args(args).exec(),
         Err(e) => e.into(),
@@ -97,6 +99,7 @@ impl Running {
         // Not directly: it would inherit our blocked signals.
         let mut child = Command::new("/proc/self/exe")
             .arg(EXECUTE)
+            .arg(limits::open_files_before())
             .args(command)
             .env("BOLTFS_MOUNT", point)
             .spawn()?;

@@ -276,12 +276,15 @@ impl Vfs {
         journaled.recovered = None;
         let files = staged.nodes().filter(|(_, node)| node.content.is_some());
         journaled.older = files.map(|(ino, _)| ino).collect();
-        if journaled.journal.take().is_some()
-            && let Some(place) = &mut journaled.place
+        let Some(journal) = journaled.journal.take() else {
+            return;
+        };
+        if let Some(place) = &mut journaled.place
             && let Err(e) = place.remove()
         {
             log::warn!("the journal cannot be removed ({e}); its edits are done with");
         }
+        journal.finish();
     }
 
     /// The edits are to be dropped: the journal goes.
@@ -465,8 +468,11 @@ impl Journaled {
     }
 }
 
-/// There is no room for more on the disk, or in what this user or process may take of it.
+/// There is no room for more on the disk or in memory, or in what this user or process may take of it.
 fn is_full(e: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(e.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+    use io::ErrorKind::{FileTooLarge, OutOfMemory, QuotaExceeded, StorageFull};
+    matches!(
+        e.kind(),
+        StorageFull | QuotaExceeded | FileTooLarge | OutOfMemory
+    ) || matches!(e.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

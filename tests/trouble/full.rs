@@ -151,3 +151,43 @@ fn a_snapshot_that_cannot_be_made_anew_stays() {
     );
     assert!(output.stderr.contains("1 bucket added"), "{output}");
 }
+
+/// Each commit in mid-mount takes a journal away that what was written is still read from: that costs no open file, of which
+/// there are few here. In the end there is a journal as ever, and a command to unmount is heard.
+#[test]
+fn many_commits_with_few_open_files_lose_nothing() {
+    let case = Case::with(database);
+    let output = case.sh(
+        "(ulimit -n 64; boltfs db mnt); yes long | head -c 1000 > long || true
+         for n in $(seq 200); do { echo $n; cat long; } > one; cp one mnt/b/n$n; echo commit > mnt/.boltfs/control; done
+         echo last > mnt/b/k; [ -s db.boltfs-journal ]; $as_root sh -c 'echo 1 > /proc/sys/vm/drop_caches'
+         for n in $(seq 200); do { echo $n; cat long; } | cmp - mnt/b/n$n; done; timeout 60 boltfs umount mnt; ls db*",
+    );
+    let output = output.expect_success();
+    assert_eq!(output.text(), "db\n", "{output}");
+    let content = case.content();
+    let b = [b"b".to_vec()];
+    for n in 1..=200 {
+        let value = content.value(&b, format!("n{n}").as_bytes());
+        assert!(value.is_some_and(
+            |value| value.starts_with(format!("{n}\nlong\n").as_bytes()) && value.len() > 1000
+        ));
+    }
+    assert_eq!(content.value(&b, b"k"), Some(&b"last"[..]));
+}
+
+/// A limit that was only meant for who asks for no more is raised, and put back for the command that is run.
+#[test]
+fn the_limit_to_open_files_is_raised_as_far_as_it_may_be() {
+    let case = Case::with(database);
+    case.sh("(ulimit -Sn 64; ulimit -Hn 300; boltfs db mnt)")
+        .expect_success();
+    let limits = fs::read_to_string(format!("/proc/{}/limits", case.server())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let words: Vec<_> = line.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["300", "300"], "{limits}");
+    let output = case.sh("boltfs umount mnt; ulimit -Sn 64; ulimit -Hn 300; boltfs db -- sh -c 'ulimit -Sn; ulimit -Hn'");
+    assert_eq!(output.expect_success().text(), "64\n300\n");
+}

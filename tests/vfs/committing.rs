@@ -1,8 +1,12 @@
 //! What a commit takes, and what stays.
 
-use boltfs::bolt::CommitError;
-use boltfs::vfs::Error;
+use std::io;
+use std::path::Path;
 
+use boltfs::bolt::{CommitError, Disk};
+use boltfs::vfs::{Error, JournalPlace};
+
+use crate::common::beside::Beside;
 use crate::common::disk::Fail;
 use crate::common::fs::{Fs, bucket, tree, value};
 use crate::common::tree::Tree;
@@ -241,4 +245,43 @@ fn the_journal_of_an_edit_after_a_commit_starts_from_what_the_mount_shows() {
     assert_eq!(fs.text("b/text"), "two\n");
     append(&fs, text, b"again\n").unwrap();
     assert_eq!(fs.recover().text("b/text"), "two\nagain\n");
+}
+
+/// A place that refuses to have a journal begun, with an error of its own each time.
+struct Refusing(Vec<i32>, Beside);
+
+impl JournalPlace for Refusing {
+    fn create(&mut self) -> io::Result<Box<dyn Disk>> {
+        match self.0.pop() {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => self.1.create(),
+        }
+    }
+
+    fn remove(&mut self) -> io::Result<()> {
+        self.1.remove()
+    }
+
+    fn path(&self) -> &Path {
+        self.1.path()
+    }
+}
+
+#[test]
+fn an_edit_is_refused_while_no_file_can_be_opened_for_its_journal() {
+    // EMFILE, ENFILE, ENOMEM, ENOSPC: it may be otherwise the next time.
+    let errors = [24, 23, 12, 28];
+    let fs = Fs::new(&tree([("b", bucket([]))]));
+    let beside = Beside::default();
+    let place = Refusing(errors.to_vec(), beside.clone());
+    fs.vfs.keep_journal(Box::new(place), None);
+    for errno in errors.iter().rev() {
+        match fs.create("b/new") {
+            Err(Error::Journal(e)) => assert_eq!(e.raw_os_error(), Some(*errno)),
+            other => panic!("{errno}: {other:?}"),
+        }
+        assert_eq!(fs.pending(), Vec::<String>::new());
+    }
+    fs.create("b/new").unwrap();
+    assert!(beside.disk().is_some());
 }

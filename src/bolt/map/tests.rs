@@ -50,6 +50,22 @@ fn is_right(start: usize, bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn a_map_whose_file_is_closed_is_as_good_until_it_is_cut() {
+    const LEN: usize = 40_960;
+    let numbered = Numbered::new(LEN);
+    let mut map = Map::of(&numbered.file).unwrap();
+    let copy = map.clone();
+    assert!(!map.close_file(), "there is a copy");
+    drop(copy);
+    assert!(map.close_file());
+    assert!(is_right(0, &read(&map, 0, LEN / 8).unwrap()));
+    numbered.file.set_len(20_480).unwrap();
+    assert!(is_right(0, &read(&map, 0, 20_480 / 8).unwrap()));
+    assert_eq!(read(&map, 20_480, 1), None);
+    assert!(map.has_lost(20_480..LEN) && !map.has_lost(0..20_480));
+}
+
+#[test]
 fn what_is_cut_off_is_known_to_be_lost_and_the_rest_is_served() {
     for (len, cut) in [
         (40_960, 20_480),
