@@ -29,11 +29,12 @@ pub fn unusable(path: &Path, map: &Map, meta: Option<u8>, e: &Error) -> Failure 
 
 fn advice(path: &Path, map: &Map, meta: Option<u8>, e: OpenError) -> String {
     let shown = path.display();
-    // Perhaps the state of the other meta is better.
+    // Perhaps the state of the other meta is better: of a file that was cut off, whole.
+    let allow_truncated = !matches!(e, OpenError::Truncated { .. });
     let can_open = |&slot: &u8| {
         let options = OpenOptions {
             meta: Some(slot),
-            allow_truncated: true,
+            allow_truncated,
         };
         Snapshot::open(map.clone(), options).is_ok()
     };
@@ -57,7 +58,7 @@ fn advice(path: &Path, map: &Map, meta: Option<u8>, e: OpenError) -> String {
         OpenError::Truncated { other_fits, .. } => {
             let other = match other.filter(|_| other_fits) {
                 Some(slot) => format!(
-                    " The other state of the file, of meta page {slot}, lies wholly in it: {}",
+                    ". The other state of the file, of meta page {slot}, lies wholly in it: {}",
                     look(path, Some(slot))
                 ),
                 None => String::new(),

@@ -156,3 +156,31 @@ fn the_older_state_is_named_where_it_is_whole() {
     expected.assert_same(&case.content(), "what bbolt finds");
     case.boltfs(&["check", "db"]).expect_success();
 }
+
+/// As above, with the current state in meta page 0.
+#[test]
+fn the_older_state_that_is_named_is_not_the_one_that_is_cut() {
+    let case = Case::new();
+    let put = |len| Edit::Put {
+        path: vec![b"b".to_vec()],
+        key: b"large".to_vec(),
+        value: vec![1; len],
+    };
+    Oracle::shared()
+        .edit(
+            &case.db(),
+            &[vec![put(1)], vec![put(100_000)]],
+            Options::default(),
+        )
+        .unwrap();
+    let len = fs::metadata(case.db()).unwrap().len();
+    cut(&case, len - 100_000);
+    let looks = format!(
+        "copied out: boltfs -r {0} MOUNTPOINT. The other state of the file, of meta page 1, lies wholly in it: \
+         boltfs --meta 1 -r {0} MOUNTPOINT",
+        case.db().display()
+    );
+    assert_failed(&case.boltfs(&["db", "mnt"]), 1, &looks);
+    case.sh("boltfs --meta 1 db mnt; [ $(cat mnt/b/large | wc -c) = 1 ]; boltfs umount mnt")
+        .expect_success();
+}
