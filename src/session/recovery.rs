@@ -86,7 +86,11 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
                 "{} has edits of an earlier mount that were never committed; they are not shown \
                  here. Mount without {} to recover them",
                 path.display(),
-                if dry { "--dry-run" } else { "-r" }
+                if vfs.options().read_only {
+                    "-r"
+                } else {
+                    "--dry-run"
+                }
             );
         }
         return Ok(());
@@ -421,9 +425,15 @@ fn recover(
         .pending_count()
         .map_err(|e| Failure::new(e.to_string(), ""))?;
     log::warn!(
-        "recovered {} operations of an earlier mount: {changes} changes are pending, see \
-         .boltfs/pending in the mount",
-        replayed.count
+        "recovered {} of an earlier mount: {}, see .boltfs/pending in the mount",
+        match replayed.count {
+            1 => "1 operation".to_owned(),
+            n => format!("{n} operations"),
+        },
+        match changes {
+            1 => "1 change is pending".to_owned(),
+            n => format!("{n} changes are pending"),
+        }
     );
     let journal = Journal::resume(Box::new(file), valid).map_err(cannot)?;
     Ok(Resumed { journal, replayed })
@@ -505,7 +515,7 @@ fn ask(path: &Path, bytes: &[u8], damage: Option<&Damage>) -> Result<Unfinished>
     let shown = path.display();
     let summary = summary(bytes);
     let holds = match damage {
-        None => format!("{shown} holds {summary} that were never committed"),
+        None => format!("{shown} holds {summary}, never committed"),
         Some(damage) => {
             format!("{shown} is {damage}. Before that it holds {summary}, never committed")
         }

@@ -74,3 +74,39 @@ fn what_the_command_has_committed_or_discarded_itself_is_done_with() {
     assert_eq!(case.value("b", "kept"), None);
     assert!(!case.join("db.boltfs-journal").exists());
 }
+
+#[test]
+fn a_journal_that_waits_is_told_in_the_words_that_fit() {
+    let case = killed();
+    let holds = format!(
+        "boltfs: {} holds 2 edits of an earlier mount (create b/kept; write b/kept: 5 bytes at 0), never \
+         committed. Mount with --recover to have them pending again, or with --discard to drop them.",
+        case.join("db.boltfs-journal").display()
+    );
+    assert_failed(&case.boltfs(&["db", "mnt"]), 1, &holds);
+    for option in ["-r", "--dry-run"] {
+        let output = case.sh(&format!("boltfs {option} db mnt; boltfs umount mnt"));
+        let told = format!("they are not shown here. Mount without {option} to recover them\n");
+        assert!(
+            output.clone().expect_success().stderr.contains(&told),
+            "{output}"
+        );
+    }
+    let output = case.sh("boltfs --recover db mnt; rm mnt/b/kept; boltfs umount mnt");
+    let told = "boltfs: warning: recovered 2 operations of an earlier mount: 1 change is pending, see \
+                .boltfs/pending in the mount\n";
+    assert!(
+        output.clone().expect_success().stderr.contains(told),
+        "{output}"
+    );
+    case.sh("boltfs db mnt; rm mnt/b/text").expect_success();
+    signal("KILL", &case.server().to_string());
+    case.await_unserved();
+    let _ = case.boltfs(&["umount", "mnt"]);
+    let output = case.sh("boltfs --recover db mnt; boltfs umount mnt");
+    let told = "recovered 1 operation of an earlier mount: 1 change is pending, ";
+    assert!(
+        output.clone().expect_success().stderr.contains(told),
+        "{output}"
+    );
+}
