@@ -368,8 +368,16 @@ fn what_cannot_be_committed_in_its_place_is_put_beside_it() {
     );
     assert_failed(&output, 1, "Your edits are safe: ");
     assert_eq!(fs::read(case.db()).unwrap(), before);
-    case.sh("mv db.rescued-* db").expect_success();
+    // In the place of the database it is known to have what the journal beside that has.
+    assert!(case.join("db.boltfs-journal").exists());
+    case.sh("cp db other; mv db.rescued-* db").expect_success();
     assert_eq!(case.value("b", "k").as_deref(), Some("mine"));
+    case.sh("cp db.boltfs-journal other.boltfs-journal; boltfs db mnt; boltfs umount mnt")
+        .expect_success();
+    assert!(!case.join("db.boltfs-journal").exists());
+    // Beside the database as it was, the edits are still to be had.
+    case.sh("boltfs --recover other mnt; grep -q mine mnt/b/k; boltfs umount mnt")
+        .expect_success();
 }
 
 #[test]

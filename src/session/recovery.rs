@@ -108,7 +108,8 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
                 let kept = kept.transpose()?;
                 remove(&path)?;
                 log::info!(
-                    "an earlier mount was killed right after it committed transaction {txid}"
+                    "the edits of an earlier mount are in {} already, as transaction {txid}",
+                    store.path().display()
                 );
                 if let Some((damage, kept)) = kept {
                     log::warn!(

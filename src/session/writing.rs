@@ -293,10 +293,17 @@ impl Store {
             let path = place.join(&name);
             let left_out = LeftOut::default();
             match self.write_anew(&written, &path, false, Some(&left_out)) {
-                Ok(_) => Some(Rescued {
-                    path,
-                    without: self.vfs.paths(&left_out.files()),
-                }),
+                Ok((done, _)) => {
+                    let without = self.vfs.paths(&left_out.files());
+                    // Whoever puts it in the database's place is not asked about a journal of edits
+                    // that it has. Beside any other file they are as they were.
+                    if without.is_empty()
+                        && let Err(e) = self.vfs.committing(&done.meta)
+                    {
+                        log::warn!("cannot note in the journal that its edits are rescued: {e}");
+                    }
+                    Some(Rescued { path, without })
+                }
                 Err(e) => {
                     let e = self.not_committed(&e);
                     log::warn!("cannot put the edits into {}: {e}", path.display());
