@@ -376,6 +376,15 @@ impl Client {
         })
     }
 
+    /// Takes what is not answered in this time for an error.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn give_up_after(&mut self, patience: Duration) -> io::Result<()> {
+        self.requests.set_read_timeout(Some(patience))?;
+        self.requests.set_write_timeout(Some(patience))
+    }
+
     /// Asks to be told the report when the mount has ended, and to drop the edits then if
     /// `discard`. Returns once the process knows, which may take `patience` if that is given.
     ///

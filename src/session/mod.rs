@@ -28,6 +28,7 @@ mod mountinfo;
 mod mountpoint;
 mod newfile;
 mod options;
+mod output;
 mod patience;
 mod process;
 mod reach;

@@ -27,10 +27,13 @@ pub enum Unfinished {
     Ask,
 }
 
+/// What the name of a journal ends in.
+pub const SUFFIX: &str = ".boltfs-journal";
+
 /// Where the journal of the database at `database` lies.
 pub fn path_of(database: &Path) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
-    path.push(".boltfs-journal");
+    path.push(SUFFIX);
     path.into()
 }
 
@@ -244,7 +247,7 @@ fn state<'a>(bytes: &'a [u8], snapshot: &Snapshot) -> (State<'a>, Option<Damage>
 }
 
 /// One of the metas is that of transaction `txid`.
-fn is_there(metas: &Metas, txid: u64, checksum: u64) -> bool {
+pub fn is_there(metas: &Metas, txid: u64, checksum: u64) -> bool {
     let all = [metas.get(0), metas.get(1)];
     all.iter()
         .flatten()

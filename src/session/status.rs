@@ -118,7 +118,8 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
     if more > 0 {
         writeln!(out, "  … and {more} more: see {point}/.boltfs/pending")?;
     }
-    if info["journal"].is_null() && info["mode"] == "read-write" {
+    let writes = info["mode"] == "read-write" || info["mode"] == "output";
+    if info["journal"].is_null() && writes {
         writeln!(
             out,
             "No journal of them could be written: they are lost if boltfs is killed."

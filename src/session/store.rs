@@ -17,6 +17,7 @@ use super::goal::Goal;
 use super::mountinfo::shown;
 use super::newfile;
 use super::options::Owner;
+use super::output::{self, Claim};
 use super::serve::MountRequest;
 use crate::bolt::{Committed, DbFile, Error, Snapshot, check, trailer};
 use crate::vfs::{self, Vfs};
@@ -30,6 +31,8 @@ pub struct Store {
     pub(super) written: Mutex<Written>,
     /// What a check of the mounted state has found, once there was one.
     pub(super) proof: OnceLock<check::Report>,
+    /// The sign that the output file is this mount's.
+    claim: Mutex<Option<Claim>>,
     /// Whether the hash at the end matches, once somebody asked; `None`: there is none.
     trailer: OnceLock<Option<bool>>,
 }
@@ -60,7 +63,7 @@ impl Store {
     /// The file system over `snapshot`, which was read from `file`, to be mounted at `point`.
     ///
     /// # Errors
-    /// Where the file's owner and mode cannot be read.
+    /// Where the file's owner and mode cannot be read, or another mount has the output file.
     pub fn new(
         request: &MountRequest,
         goal: Goal,
@@ -98,7 +101,12 @@ impl Store {
                 s.f_bavail.saturating_mul(s.f_frsize),
             ))
         }));
+        let claim = match &goal {
+            Goal::Output(file) => output::claim(file)?,
+            _ => None,
+        };
         let store = Store {
+            claim: Mutex::new(claim),
             base: file,
             goal,
             vfs: Arc::new(Vfs::new(snapshot, options)),
@@ -242,6 +250,7 @@ impl Store {
     /// Gives the locks on the journal and the database back. Nothing is read or written after it.
     pub fn release(&self) {
         self.vfs.close_journal();
+        drop(self.claim.lock().take());
         let written = self.written.lock();
         for file in [Some(&self.base), written.file.as_ref()]
             .into_iter()

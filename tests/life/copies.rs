@@ -201,13 +201,6 @@ fn a_killed_mount_with_output_is_recovered() {
     let case = rich();
     case.sh("boltfs --output out db mnt; echo 1 > mnt/b/new")
         .expect_success();
-    // The copy's journal belongs to a mount that lives.
-    let second = case.sh("mkdir two; boltfs --output out db two");
-    assert_failed(
-        &second,
-        1,
-        "out.boltfs-journal is being written by another mount",
-    );
     signal("KILL", &case.server().to_string());
     case.await_unserved();
     let _ = case.boltfs(&["umount", "mnt"]);
@@ -356,4 +349,60 @@ fn a_commit_that_does_not_fit_is_told_and_can_be_made_later() {
         large.value(&[b"b".to_vec()], b"large").map(<[u8]>::len),
         Some(600 << 10)
     );
+}
+
+/// The file need not be there yet, nor its journal.
+#[test]
+fn an_output_file_has_one_mount() {
+    let case = rich();
+    case.sh("mkdir two link; ln -s . linked; cp db other; boltfs --output out db mnt")
+        .expect_success();
+    let (out, point) = (case.join("out"), case.join("mnt"));
+    let refused = format!(
+        "{} is already the output of the mount on {1}. Give another name, or unmount that first: boltfs \
+         umount {1}",
+        out.display(),
+        point.display()
+    );
+    for db in ["db", "other"] {
+        let second = case.boltfs(&["--output", "linked/out", db, "two"]);
+        assert_failed(&second, 1, &refused);
+        assert!(case.line_of("two").is_none());
+    }
+    // Another name, in the same place.
+    case.sh("boltfs --output out2 db two; echo 2 > two/b/new; boltfs umount two")
+        .expect_success();
+    // It stays so when the journal goes, and while there is one.
+    case.sh("echo 1 > mnt/b/new; echo discard > mnt/.boltfs/control; echo 1 > mnt/b/new")
+        .expect_success();
+    assert_failed(&case.boltfs(&["--output", "out", "db", "two"]), 1, &refused);
+    case.boltfs(&["umount", "mnt"]).expect_success();
+    assert_eq!(value(&out, "new").as_deref(), Some("1\n"));
+    assert_eq!(value(&case.join("out2"), "new").as_deref(), Some("2\n"));
+    // It is free again as soon as the mount has ended, in whatever way.
+    case.sh(
+        "boltfs --output free db mnt; boltfs umount mnt; boltfs --output free db mnt; echo x > mnt/b/text; boltfs umount --discard mnt
+         boltfs --output free db mnt",
+    )
+    .expect_success();
+    signal("KILL", &case.server().to_string());
+    case.sh("until (boltfs status mnt 2>&1 || true) | grep 'has died'; do sleep 0.05; done; boltfs umount mnt || true; boltfs --output free db mnt; boltfs umount mnt")
+        .expect_success();
+}
+
+/// No journal can be made where something else has its name.
+#[test]
+fn a_journal_that_is_missing_is_told_with_output_as_well() {
+    for option in ["", "--output out"] {
+        let case = rich();
+        let name = if option.is_empty() { "db" } else { "out" };
+        let status = case.sh(&format!(
+            "boltfs {option} db mnt; mkdir {name}.boltfs-journal; echo x > mnt/b/text; boltfs status mnt; boltfs umount mnt"
+        ));
+        let told = "No journal of them could be written: they are lost if boltfs is killed.\n";
+        assert!(
+            status.clone().expect_success().text().contains(told),
+            "{status}"
+        );
+    }
 }
