@@ -6,7 +6,7 @@ use super::control::{Client, Unreachable};
 use super::failure::{Failure, Result};
 use super::mountinfo::{self, Mount};
 use super::mountpoint::{is_dead, no_table};
-use super::recovery;
+use super::{output, recovery};
 
 /// The mount of ours at `given`, for the command `boltfs COMMAND`.
 ///
@@ -73,13 +73,24 @@ pub fn dead(mount: &Mount) -> (String, String) {
     let what =
         format!("the process that served {point} has died; {source} is as its last commit left it");
     let journal = recovery::path_of(&mount.source);
+    let near = [mount.source.parent(), mount.point.parent()];
+    let near: Vec<&Path> = near.into_iter().flatten().collect();
     let next = if journal.exists() {
         format!(
             "What was edited since then is in {}: mount {source} again with --recover.",
             mountinfo::shown(&journal)
         )
+    } else if let Some(output) = output::left_behind(&mount.source, &near) {
+        format!(
+            "What was edited is in {}: mount {source} again with --output {} --recover.",
+            mountinfo::shown(&recovery::path_of(&output)),
+            mountinfo::shown(&output)
+        )
     } else {
-        "Mount it again.".to_owned()
+        format!(
+            "Mount it again. (Of a mount with --output FILE, what was edited is in FILE{}.)",
+            recovery::SUFFIX
+        )
     };
     (what, next)
 }

@@ -203,7 +203,13 @@ fn a_killed_mount_with_output_is_recovered() {
         .expect_success();
     signal("KILL", &case.server().to_string());
     case.await_unserved();
-    let _ = case.boltfs(&["umount", "mnt"]);
+    let again = format!(
+        "What was edited is in {0}.boltfs-journal: mount {1} again with --output {0} --recover.",
+        case.join("out").display(),
+        case.db().display()
+    );
+    assert_failed(&case.boltfs(&["status", "mnt"]), 1, &again);
+    assert_failed(&case.boltfs(&["umount", "mnt"]), 1, &again);
     let asked = case.boltfs(&["--output", "out", "db", "mnt"]);
     assert_failed(&asked, 1, "Mount with --recover");
     case.sh("boltfs --output out --recover db mnt; boltfs umount mnt")
@@ -405,4 +411,37 @@ fn a_journal_that_is_missing_is_told_with_output_as_well() {
             "{status}"
         );
     }
+}
+
+/// Only the journal of this database, of a mount that is dead, is named; and where it lies elsewhere, the way to it.
+#[test]
+fn no_other_journal_is_taken_for_that_of_a_killed_mount() {
+    let case = rich();
+    case.sh(
+        "mkdir two far; cp db other; boltfs other two; echo 1 > two/b/new; boltfs umount two; cp other third; cp other fourth
+         boltfs --output lives db two; echo 1 > two/b/new",
+    )
+    .expect_success();
+    let lives = case.server();
+    let kill = |mount: &str| {
+        case.sh(mount).expect_success();
+        let server = case.servers().into_iter().find(|&pid| pid != lives);
+        signal("KILL", &server.expect("a mount").to_string());
+        case.sh("until (boltfs status mnt 2>&1 || true) | grep 'has died'; do sleep 0.05; done")
+            .expect_success();
+        case.boltfs(&["umount", "mnt"])
+    };
+    // The journal of a later state, beside its own file and without that.
+    let _ = kill("boltfs --output foreign other mnt; echo 2 > mnt/b/new");
+    let _ = kill("boltfs third mnt; echo 2 > mnt/b/new");
+    let output = kill("boltfs --output far/out db mnt; echo 2 > mnt/b/new");
+    assert_failed(
+        &output,
+        1,
+        "Mount it again. (Of a mount with --output FILE, what was edited is in FILE.boltfs-journal.)",
+    );
+    assert!(case.join("far/out.boltfs-journal").exists());
+    case.sh("boltfs --recover --output far/out db mnt; boltfs umount mnt; boltfs umount two")
+        .expect_success();
+    assert_eq!(value(&case.join("far/out"), "new").as_deref(), Some("2\n"));
 }
