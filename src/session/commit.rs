@@ -77,11 +77,10 @@ fn failed(store: &Store) -> Report {
     let journal = store.vfs().journal_path();
     let message = match (store.keep_recovered(), journal) {
         (Ok(Some(journal)), _) => format!(
-            "discarded what the command did, {}. The edits that were recovered are still in {}: mount \
-             again with {}--recover",
+            "discarded what the command did, {}. The edits that were recovered are still in {}: {}",
             unchanged(store),
             journal.display(),
-            store.options_again()
+            store.again()
         ),
         (Err(e), Some(journal)) => format!(
             "what the command did could not be taken out of {} ({e}): it is there with the edits that \
@@ -102,11 +101,11 @@ fn what_is_safe(store: &Store) -> String {
         return "It was a dry run: the edits are dropped.".to_owned();
     }
     let journal = store.journal().map(|path| path.display().to_string());
-    let again = store.options_again();
+    let again = store.again();
     if let Some(journal) = &journal
         && store.vfs().has_whole_journal()
     {
-        return format!("Your edits are safe in {journal}: mount again with {again}--recover.");
+        return format!("Your edits are safe in {journal}: {again}.");
     }
     let mut said = match guarded(|| store.rescue()) {
         Ok(Some(Rescued { path, without })) if without.is_empty() => format!(
@@ -128,8 +127,8 @@ fn what_is_safe(store: &Store) -> String {
             false => " What is left of the journal is kept too, in",
         };
         said.push_str(&format!(
-            "{also} {journal}: see it with `boltfs journal {journal}`, and mount again with \
-             {again}--recover to have what comes before the damage."
+            "{also} {journal}: see it with `boltfs journal {journal}`, and \
+             {again} to have what comes before the damage."
         ));
     }
     said

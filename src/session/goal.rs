@@ -1,11 +1,11 @@
 //! Where the edits of a mount go: into the database, into a copy, or nowhere.
 
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access};
 
 use super::failure::{Failure, Result};
-use super::recovery;
+use super::{output, recovery};
 
 /// Where a commit writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,30 @@ impl Goal {
             Goal::Database { backup: Some(file) } => Goal::Database {
                 backup: Some(resolve(file, "backup")?),
             },
-            Goal::Output(file) => Goal::Output(resolve(file, "output")?),
+            Goal::Output(file) => Goal::Output(resolve(file, OUTPUT)?),
         })
     }
+}
+
+/// The word for the file of `--output`.
+const OUTPUT: &str = "output";
+
+/// What to do about an output file that exists, where a journal beside it waits.
+fn waiting(path: &Path, shown: &Display<'_>, database: &Path) -> Option<String> {
+    let journal = recovery::path_of(path);
+    journal.symlink_metadata().ok()?;
+    let holds = format!("{} holds edits of an earlier mount.", journal.display());
+    if output::starts_from(&journal, path) {
+        // That mount had made the file by a commit.
+        return Some(format!(
+            "{holds} They belong to {shown} as it is: boltfs --recover {shown} MOUNTPOINT"
+        ));
+    }
+    output::starts_from(&journal, database).then(|| {
+        format!(
+            "{holds} Move {shown} away first, then mount again with --output {shown} --recover."
+        )
+    })
 }
 
 fn place(given: &Path, what: &str, database: &Path, point: &Path) -> Result<PathBuf> {
@@ -67,9 +88,13 @@ fn place(given: &Path, what: &str, database: &Path, point: &Path) -> Result<Path
         ));
     }
     if path.symlink_metadata().is_ok() || path == recovery::path_of(database) {
+        let next = match what {
+            OUTPUT => waiting(&path, &shown, database),
+            _ => None,
+        };
         return Err(Failure::new(
             format!("the {what} file {shown} exists already, and is never replaced"),
-            "Move it away, or give another name.",
+            next.unwrap_or("Move it away, or give another name.".to_owned()),
         ));
     }
     access(&parent, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|e| {

@@ -105,7 +105,12 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
             return Err(unreadable(&path));
         }
         match state {
-            State::Nothing => remove(&path)?,
+            State::Nothing => {
+                remove(&path)?;
+                if unfinished == Unfinished::Recover {
+                    log::warn!("nothing to recover: {} held no edit", path.display());
+                }
+            }
             State::Committed(txid) => {
                 let kept = damage.map(|damage| keep(&path, &file).map(|kept| (damage, kept)));
                 let kept = kept.transpose()?;
@@ -143,6 +148,8 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
             State::Other(origin) => return Err(of_other_state(&path, store, origin)),
             State::Changed(origin) => return Err(changed(&path, store, origin)),
         }
+    } else if unfinished == Unfinished::Recover {
+        log::warn!("nothing to recover: {} does not exist", path.display());
     }
     if resumed.is_none() {
         warn_if_not_writable(&path);

@@ -193,20 +193,28 @@ impl Store {
         &self.goal
     }
 
-    /// The options, each with a space behind it, that a mount needs to take up the journal of this one.
-    pub fn options_again(&self) -> String {
-        let mut options = String::new();
+    /// What to do to take up the journal of this mount, as the middle of a sentence.
+    pub fn again(&self) -> String {
         if self.vfs.committed_txid().is_some() {
-            return options; // the journal starts from what the target shows
+            // The journal starts from what the target shows.
+            return match &self.goal {
+                Goal::Output(file) => format!("mount {} with --recover", file.display()),
+                _ => "mount again with --recover".to_owned(),
+            };
         }
+        let (mut first, mut options) = (String::new(), String::new());
         if let Goal::Output(file) = &self.goal {
-            options = format!("--output {} ", file.display());
+            let shown = file.display();
+            options = format!("--output {shown} ");
+            if file.symlink_metadata().is_ok() {
+                first = format!("move {shown} away first, then ");
+            }
         }
         let base = self.vfs.snapshot();
         if base.newer().is_some() {
             options.push_str(&format!("--meta {} ", base.slot()));
         }
-        options
+        format!("{first}mount again with {options}--recover")
     }
 
     /// Refuses every further change. When it returns, none is under way.

@@ -445,3 +445,57 @@ fn no_other_journal_is_taken_for_that_of_a_killed_mount() {
         .expect_success();
     assert_eq!(value(&case.join("far/out"), "new").as_deref(), Some("2\n"));
 }
+
+#[test]
+fn an_output_that_is_in_the_way_of_its_journal_is_to_be_moved_away() {
+    let case = rich();
+    let (out, db) = (case.join("out"), case.db());
+    let (out, db) = (out.display(), db.display());
+    let output =
+        case.sh("boltfs --output out db mnt; echo 1 > mnt/b/new; echo x > out; boltfs umount mnt");
+    let next = format!(
+        "Your edits are safe in {out}.boltfs-journal: move {out} away first, then mount again with --output {out} \
+         --recover.\n"
+    );
+    assert_failed(&output, 1, &next);
+    for option in ["--recover", "--discard"] {
+        let refused = case.boltfs(&["--output", "out", option, "db", "mnt"]);
+        let next = format!(
+            "{out}.boltfs-journal holds edits of an earlier mount. Move out away first, then mount again with \
+             --output out --recover.\n"
+        );
+        assert_failed(&refused, 1, &next);
+    }
+    // Nothing to recover is said so.
+    for (options, name) in [("--output another", "another"), ("", "db")] {
+        let output = case.sh(&format!(
+            "boltfs {options} --recover db mnt; boltfs umount mnt"
+        ));
+        let told = format!(
+            "boltfs: warning: nothing to recover: {}.boltfs-journal does not exist\n",
+            case.join(name).display()
+        );
+        assert!(
+            output.clone().expect_success().stderr.contains(&told),
+            "{output}"
+        );
+    }
+    // One that this mount has made, and edits after that.
+    case.sh("rm out; boltfs --output out --recover db mnt; echo commit > mnt/.boltfs/control; echo 2 > mnt/b/new")
+        .expect_success();
+    signal("KILL", &case.server().to_string());
+    case.sh("until (boltfs status mnt 2>&1 || true) | grep 'has died'; do sleep 0.05; done; boltfs umount mnt || true").expect_success();
+    let refused = case.boltfs(&["--output", "out", "--recover", "db", "mnt"]);
+    assert_failed(
+        &refused,
+        1,
+        "They belong to out as it is: boltfs --recover out MOUNTPOINT\n",
+    );
+    case.sh("boltfs --recover out mnt; boltfs umount mnt")
+        .expect_success();
+    assert_eq!(
+        value(&case.join("out"), "new").as_deref(),
+        Some("2\n"),
+        "{db}"
+    );
+}
