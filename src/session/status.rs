@@ -93,6 +93,9 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
             "  the older state, of meta page {meta}; transaction {newer} is newer{commit}"
         )?;
     }
+    if let Some(output) = text("output") {
+        writeln!(out, "  commits into {output}")?;
+    }
     if let Some(txid) = info["committed"].as_u64() {
         writeln!(out, "  committed since: up to transaction {txid}")?;
     }
@@ -124,6 +127,12 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
             out,
             "No journal of them could be written: they are lost if boltfs is killed."
         )?;
+    }
+    if info["mode"] == "dry-run" {
+        return writeln!(
+            out,
+            "Look closer: boltfs diff {point}; tell what would be committed: boltfs umount {point}"
+        );
     }
     writeln!(
         out,

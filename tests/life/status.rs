@@ -229,3 +229,26 @@ fn what_cannot_be_told_is_a_failure_with_a_way_on() {
     assert!(output.text().contains(&said), "{output}");
     assert_failed(&case.boltfs(&["umount", "mnt"]), 1, "Mount it again.");
 }
+
+#[test]
+fn where_a_commit_goes_is_told() {
+    let case = rich();
+    let mnt = case.join("mnt");
+    let mnt = mnt.display();
+    case.sh("boltfs --dry-run db mnt; rm mnt/b/text")
+        .expect_success();
+    let (text, _) = told(&case, &["status", "mnt"]);
+    let next = format!(
+        "\nLook closer: boltfs diff {mnt}; tell what would be committed: boltfs umount {mnt}\n"
+    );
+    assert!(text.ends_with(&next), "{text}");
+    case.sh("boltfs umount mnt; boltfs --output out db mnt; rm mnt/b/text")
+        .expect_success();
+    let (text, _) = told(&case, &["status", "mnt"]);
+    let into = format!("\n  commits into {}\n", case.join("out").display());
+    assert!(text.contains(&into), "{text}");
+    assert!(
+        text.contains(&format!("; commit: boltfs umount {mnt}; ")),
+        "{text}"
+    );
+}
