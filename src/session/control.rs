@@ -396,9 +396,7 @@ impl Client {
             &[&json!({ "request": "wait", "discard": discard })],
         )?;
         self.discard = discard;
-        self.requests.set_read_timeout(patience)?;
-        let answer = self.answer()?;
-        self.requests.set_read_timeout(None)?;
+        let answer = self.answer_within(patience)?;
         match (answer.get("serving"), answer.get("command")) {
             (Some(_), _) => Ok(Ends::Unmounted),
             (None, Some(command)) => Ok(Ends::WithCommand(command["pid"].as_u64())),
@@ -413,9 +411,7 @@ impl Client {
     pub fn turn(&mut self, patience: Option<Duration>) -> io::Result<Option<Report>> {
         // Where it cannot be sent the process has ended, and told us the report before.
         let _ = send(&mut self.requests, &[&json!({ "request": "turn" })]);
-        self.requests.set_read_timeout(patience)?;
-        let answer = self.answer()?;
-        self.requests.set_read_timeout(None)?;
+        let answer = self.answer_within(patience)?;
         match answer["turn"].as_bool() {
             Some(_) => Ok(None),
             None => self.understand(&answer).map(Some),
@@ -502,6 +498,15 @@ impl Client {
             let new = Side::read(&answer["new"], &mut self.answers)?;
             each(&answer["change"], [old, new])?;
         }
+    }
+
+    /// An answer, for which it may take `patience`. What comes later may take as long as it likes again,
+    /// also where this one did not come in time.
+    fn answer_within(&mut self, patience: Option<Duration>) -> io::Result<Value> {
+        self.requests.set_read_timeout(patience)?;
+        let answer = self.answer();
+        self.requests.set_read_timeout(None)?;
+        answer
     }
 
     fn answer(&mut self) -> io::Result<Value> {

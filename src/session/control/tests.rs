@@ -218,3 +218,29 @@ fn those_who_unmount_take_turns() {
     };
     assert_eq!(late.report().unwrap(), too_late);
 }
+
+/// Whose patience for the turn was at an end waits for the report as long as it takes.
+#[test]
+fn a_turn_that_did_not_come_in_time_does_not_hurry_the_report() {
+    let mount = mount(7);
+    let (server, unmounted) = start(&mount);
+    let mut first = Client::connect(&mount).unwrap();
+    first.wait(false, None).unwrap();
+    assert!(first.turn(None).unwrap().is_none());
+    let patience = Duration::from_millis(20);
+    let mut second = Client::connect(&mount).unwrap();
+    second.wait(false, Some(Duration::from_secs(60))).unwrap();
+    let late = second.turn(Some(patience)).unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
+
+    let report = thread::spawn(move || second.report());
+    thread::sleep(patience * 10);
+    unmounted.store(true, Ordering::SeqCst);
+    let told = Report {
+        failed: false,
+        message: "committed".to_owned(),
+    };
+    server.end().tell(&told);
+    let heard = report.join().unwrap().unwrap();
+    assert_eq!((heard.failed, heard.message), (false, told.message));
+}
