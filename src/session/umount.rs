@@ -83,7 +83,11 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
         }
     }
     client.unmounted();
-    let report = patience::committing(&mount.source, || client.report());
+    let report = match how.discard {
+        // No commit is waited for.
+        true => client.report(),
+        false => patience::committing(&mount.source, || client.report()),
+    };
     report.map_err(|e| broke_off(&mount, &e))
 }
 

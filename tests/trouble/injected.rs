@@ -242,3 +242,20 @@ fn a_commit_that_takes_long_says_so() {
         "{output}"
     );
 }
+
+/// Who drops the edits waits for no commit, and is told of none.
+#[test]
+fn a_discard_that_takes_long_speaks_of_no_commit() {
+    let case = Case::with(database);
+    case.sh("boltfs db mnt; echo hello > mnt/b/k")
+        .expect_success();
+    let strace = inject(&case, "unlink,unlinkat", "delay_enter=3s:when=1");
+    let output = case
+        .boltfs(&["umount", "--discard", "mnt"])
+        .expect_success();
+    drop(strace);
+    let trace = std::fs::read_to_string(case.join("trace")).unwrap();
+    assert!(trace.contains("db.boltfs-journal"), "{trace}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output}");
+    assert!(!output.stderr.contains("at work"), "{output}");
+}
