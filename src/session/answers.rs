@@ -10,7 +10,7 @@ use super::change;
 use super::control::{ChangesError, EachChange, Respond};
 use super::mountinfo::{self, Mount};
 use super::watch::Event;
-use crate::overlay::Which;
+use crate::overlay::{Change, Which};
 use crate::vfs::Vfs;
 
 /// Answers for one mount.
@@ -68,12 +68,15 @@ impl Respond for Answers {
 
     fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {
         let mut broken = None;
-        let all = self.vfs.pending_at_leisure(&mut |change| {
+        let mut tell = |change: Change<'_>| {
             if broken.is_none() {
                 let told = change::to_json(&change.pending);
                 broken = each(told, [change.old, change.new]).err();
             }
-        });
+        };
+        // Whoever listens may take his time.
+        let moment = self.vfs.moment();
+        let all = self.vfs.pending_at(&moment, Which::All, &mut tell);
         match broken {
             Some(e) => Err(ChangesError::Io(e)),
             None => match all {

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::commit::Outcome;
 use super::damage;
@@ -20,8 +21,10 @@ use super::survey::Survey;
 use crate::bolt::{
     CommitError, CommitOptions, Committed, DbFile, Disk, Error, Meta, check, trailer, writer,
 };
+use crate::fuse::said;
 use crate::journal::is_lost;
 use crate::overlay::{LeftOut, Which};
+use crate::vfs::Moment;
 
 /// A new file with the edits that could not be committed.
 pub struct Rescued {
@@ -29,6 +32,13 @@ pub struct Rescued {
     pub path: PathBuf,
     /// The keys that do not have in it what was written to them, as that is lost.
     pub without: Vec<String>,
+}
+
+/// What is told where the survey failed for this reason, and the commit did not.
+fn unsurveyed(why: &str) -> Vec<String> {
+    vec![format!(
+        "whether all was stored as it was written could not be seen ({why})"
+    )]
 }
 
 /// Smallest file that bbolt opens, in bytes.
@@ -52,14 +62,31 @@ impl Store {
         if self.vfs.settle().is_ok_and(|settled| settled) {
             return Ok(None);
         }
-        let survey = self.survey();
+        // What only the report tells keeps nobody waiting: the writer runs beside it.
+        let moment = self.vfs.moment();
+        let survey = || self.survey(&moment);
+        thread::scope(|scope| {
+            let surveyor = thread::Builder::new().spawn_scoped(scope, survey);
+            let outcome = self.write();
+            let notes = match surveyor {
+                Ok(surveyor) => surveyor
+                    .join()
+                    .unwrap_or_else(|panic| unsurveyed(said(&*panic))),
+                Err(_) => survey(),
+            };
+            let mut outcome = outcome?;
+            outcome.notes.splice(..0, notes);
+            Ok(Some(outcome))
+        })
+    }
+
+    fn write(&self) -> Result<Outcome> {
         let mut written = self.written.lock();
         if let Some(failure) = &written.unknown {
             return Err(failure.clone());
         }
         self.verify_undisturbed(&written)?;
-        let survey = survey.map_err(|e| self.not_committed(&e.into()))?;
-        let mut notes = survey.notes();
+        let mut notes = Vec::new();
         if let Goal::Database { backup: Some(file) } = &self.goal
             && !written.backed_up
         {
@@ -132,7 +159,7 @@ impl Store {
         if !dry {
             written.prior = Some(done);
         }
-        Ok(Some(outcome))
+        Ok(outcome)
     }
 
     fn write_in_place(&self, written: &Written) -> Result<Committed, CommitError> {
@@ -313,13 +340,18 @@ impl Store {
         })
     }
 
-    /// What is staged, as far as the report needs it.
-    fn survey(&self) -> Result<Survey, Error> {
+    /// What the person should look at, of what is staged.
+    fn survey(&self, moment: &Moment) -> Vec<String> {
         let mut survey = Survey::default();
         // A deletion is never remarkable.
-        self.vfs
-            .pending(Which::Stored, &mut |change| survey.add(&change))?;
-        Ok(survey)
+        let all = self
+            .vfs
+            .pending_at(moment, Which::Stored, &mut |change| survey.add(&change));
+        let mut notes = survey.notes();
+        if let Err(e) = all {
+            notes.extend(unsurveyed(&e.to_string()));
+        }
+        notes
     }
 
     /// The file is where it was, and nobody but us has written to it.

@@ -96,6 +96,12 @@ pub struct Forgotten {
     pub nodes: HashSet<Ino>,
 }
 
+/// What was staged, and what had been committed, at one moment.
+pub struct Moment {
+    staged: Arc<Staged>,
+    last: Arc<Last>,
+}
+
 /// The file system over one snapshot.
 pub struct Vfs {
     base: Base,
@@ -256,17 +262,27 @@ impl Vfs {
         }
     }
 
-    /// As [`pending`](Self::pending) with all changes, for an `each` that may take its time: edits
-    /// do not wait for it, and it is told what was pending at the moment of the call.
+    /// What is staged now, beside what was committed last.
+    pub fn moment(&self) -> Moment {
+        let staged = self.staged.read();
+        Moment {
+            staged: Arc::clone(&staged),
+            last: Arc::clone(&self.committed.read()),
+        }
+    }
+
+    /// As [`pending`](Self::pending), but of what was staged at `moment`: no edit and no commit waits for
+    /// it, nor is waited for.
     ///
     /// # Errors
     /// As there.
-    pub fn pending_at_leisure(&self, each: &mut dyn FnMut(Change<'_>)) -> Result<(), bolt::Error> {
-        let (staged, last) = {
-            let staged = self.staged.read();
-            (Arc::clone(&staged), Arc::clone(&self.committed.read()))
-        };
-        self.differences(&last, &staged, Which::All, &mut |change| {
+    pub fn pending_at(
+        &self,
+        moment: &Moment,
+        which: Which,
+        each: &mut dyn FnMut(Change<'_>),
+    ) -> Result<(), bolt::Error> {
+        self.differences(&moment.last, &moment.staged, which, &mut |change| {
             each(change);
             ControlFlow::Continue(())
         })
