@@ -1,4 +1,5 @@
-//! The bytes of a database file, mapped for reading: the one place with `unsafe` in it.
+//! The bytes of a file, mapped for reading: a database, a journal, memory that the kernel takes files from. The
+//! one place with `unsafe` in it.
 //!
 //! A mapped file can lose bytes under us. Another program makes it shorter, or the disk can no
 //! longer read a part of it: touching such a page raises SIGBUS, which ends the process. Here it does
@@ -20,7 +21,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Once, OnceLock};
 
-/// The bytes of a database file for reading: mapped, never read whole.
+/// The bytes of a file for reading: mapped, never read whole.
 #[derive(Clone)]
 pub struct Map(Bytes);
 
@@ -48,11 +49,19 @@ impl Map {
         if file.metadata()?.len() == 0 {
             return Ok(Map::from(Vec::new())); // mmap(2) refuses a length of 0
         }
-        // SAFETY: the slice is sound as long as nobody changes the file's bytes. bbolt's lock,
-        // held for the life of the map, keeps every program out that follows bbolt's rules. Our
-        // own writer writes only pages that the mapped state does not reach. A program that
-        // ignores locks can change bytes under us: they are plain numbers that are bounds-checked
-        // at each use, so the worst is a wrong value. Pages that it takes away become zeros.
+        // SAFETY: the slice is sound as long as nobody changes those of the file's bytes that are
+        // read from it.
+        // - A database: bbolt's lock, held as long as it is read, keeps every program out that
+        //   follows bbolt's rules. Our own writer writes only pages that no state we read reaches,
+        //   and a meta page, which was copied when the database was opened.
+        // - The journal of this mount grows while it is mapped, and a record that was taken back is
+        //   written over: what is read is what a content refers to, and none does to that. It is
+        //   copied and verified by its checksum before it is used.
+        // - The journal of an earlier mount is locked, and cut only when all of it was read.
+        // - The memory of the prefetch is written to as we like, and never read through its map.
+        // A program that ignores locks, or a mount whose journal we are asked to show, can change
+        // bytes under us: they are plain numbers that are bounds-checked at each use, so
+        // the worst is a wrong value. Pages that are taken away become zeros.
         let bytes = unsafe { memmap2::Mmap::map(&*file)? };
         let watch = Watch::start(&bytes, &file);
         let file = Some(file);
