@@ -16,6 +16,7 @@
 pub mod base;
 pub mod changes;
 pub mod content;
+pub mod count;
 pub mod ino;
 pub mod last;
 pub mod merged;
@@ -27,6 +28,7 @@ pub mod whiteouts;
 pub use base::Base;
 pub use changes::{Judge, LeftOut, changes};
 pub use content::{Content, says_lost};
+pub use count::count;
 pub use ino::Ino;
 pub use last::Last;
 pub use merged::{Found, Merged, Position};

@@ -145,6 +145,8 @@ pub struct Change<'a> {
     pub old: Option<&'a [u8]>,
     /// The value to be stored.
     pub new: Option<&'a [u8]>,
+    /// The bucket that goes away.
+    pub gone: Option<Ino>,
 }
 
 /// Which changes are asked for.
@@ -275,6 +277,7 @@ impl<'a> Pair<'a> {
             pending,
             old: None,
             new: None,
+            gone: None,
         };
         if let (Stands::Bucket(a), Stands::Bucket(b)) = (&was, &is)
             && a == b
@@ -291,7 +294,11 @@ impl<'a> Pair<'a> {
         }
         let old_value = match &was {
             Stands::Bucket(ino) if !new.is_linked(*ino) => {
-                if each(bucket(item(Kind::Deleted, true))).is_break() {
+                let gone = Change {
+                    gone: Some(*ino),
+                    ..bucket(item(Kind::Deleted, true))
+                };
+                if each(gone).is_break() {
                     return Ok((None, ControlFlow::Break(())));
                 }
                 None
@@ -319,6 +326,7 @@ impl<'a> Pair<'a> {
                     pending,
                     old: old_value,
                     new: Some(&stored.bytes),
+                    gone: None,
                 })
             }
             (Stands::Value(_), _) | (_, None) => GO_ON,
@@ -331,6 +339,7 @@ impl<'a> Pair<'a> {
                     pending,
                     old: old_value,
                     new: None,
+                    gone: None,
                 })
             }
         };

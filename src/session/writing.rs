@@ -23,7 +23,7 @@ use crate::bolt::{
 };
 use crate::fuse::said;
 use crate::journal::is_lost;
-use crate::overlay::{LeftOut, Which};
+use crate::overlay::LeftOut;
 use crate::vfs::Moment;
 
 /// A new file with the edits that could not be committed.
@@ -68,14 +68,23 @@ impl Store {
         thread::scope(|scope| {
             let surveyor = thread::Builder::new().spawn_scoped(scope, survey);
             let outcome = self.write();
-            let notes = match surveyor {
+            let (notes, counted) = match surveyor {
                 Ok(surveyor) => surveyor
                     .join()
-                    .unwrap_or_else(|panic| unsurveyed(said(&*panic))),
+                    .unwrap_or_else(|panic| (unsurveyed(said(&*panic)), None)),
                 Err(_) => survey(),
             };
             let mut outcome = outcome?;
             outcome.notes.splice(..0, notes);
+            if let Some(since) = counted {
+                // The writer starts from the mounted tree each time.
+                outcome.stats = writer::Stats {
+                    pages_written: outcome.stats.pages_written,
+                    pages_freed: outcome.stats.pages_freed,
+                    bytes_written: outcome.stats.bytes_written,
+                    ..since
+                };
+            }
             Ok(Some(outcome))
         })
     }
@@ -340,18 +349,19 @@ impl Store {
         })
     }
 
-    /// What the person should look at, of what is staged.
-    fn survey(&self, moment: &Moment) -> Vec<String> {
+    /// What the person should look at, of what is staged; and how much was changed since the last commit
+    /// of this mount, if it is not the first.
+    fn survey(&self, moment: &Moment) -> (Vec<String>, Option<writer::Stats>) {
         let mut survey = Survey::default();
-        // A deletion is never remarkable.
-        let all = self
+        let counted = self
             .vfs
-            .pending_at(moment, Which::Stored, &mut |change| survey.add(&change));
+            .survey_at(moment, &mut |change| survey.add(&change));
         let mut notes = survey.notes();
-        if let Err(e) = all {
+        let counted = counted.unwrap_or_else(|e| {
             notes.extend(unsurveyed(&e.to_string()));
-        }
-        notes
+            None
+        });
+        (notes, counted)
     }
 
     /// The file is where it was, and nobody but us has written to it.

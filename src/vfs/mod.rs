@@ -26,7 +26,7 @@ pub use siblings::Sibling;
 pub use xattr::SetXattr;
 
 use crate::bolt::check::Counts;
-use crate::bolt::writer::Committed;
+use crate::bolt::writer::{Committed, Stats};
 use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{
     self, Attrs, Base, Change, Ino, Judge, Kind, Last, LeftOut, Merged, Staged, Which,
@@ -100,6 +100,8 @@ pub struct Forgotten {
 pub struct Moment {
     staged: Arc<Staged>,
     last: Arc<Last>,
+    /// This mount has committed nothing before.
+    is_first: bool,
 }
 
 /// The file system over one snapshot.
@@ -265,9 +267,11 @@ impl Vfs {
     /// What is staged now, beside what was committed last.
     pub fn moment(&self) -> Moment {
         let staged = self.staged.read();
+        let is_first = self.committed_txid().is_none();
         Moment {
             staged: Arc::clone(&staged),
             last: Arc::clone(&self.committed.read()),
+            is_first,
         }
     }
 
@@ -286,6 +290,34 @@ impl Vfs {
             each(change);
             ControlFlow::Continue(())
         })
+    }
+
+    /// Hands to `each` what a commit of this moment stores, and no deletions; but where this mount had
+    /// committed before, all changes since.
+    ///
+    /// # Returns
+    /// How many those are; `None` for the first commit: the writer counts the same.
+    ///
+    /// # Errors
+    /// As [`pending_at`](Self::pending_at).
+    pub fn survey_at(
+        &self,
+        moment: &Moment,
+        each: &mut dyn FnMut(Change<'_>),
+    ) -> Result<Option<Stats>, bolt::Error> {
+        if moment.is_first {
+            return self.pending_at(moment, Which::Stored, each).map(|()| None);
+        }
+        let mut stats = Stats::default();
+        let (old, new) = (
+            self.merged(moment.last.staged()),
+            self.merged(&moment.staged),
+        );
+        self.pending_at(moment, Which::All, &mut |change| {
+            overlay::count(&mut stats, old, new, &change);
+            each(change);
+        })?;
+        Ok(Some(stats))
     }
 
     /// Number of changes since the last commit.

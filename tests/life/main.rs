@@ -4,6 +4,7 @@ mod command;
 #[path = "../common/mod.rs"]
 mod common;
 mod copies;
+mod counted;
 mod diff;
 mod discard;
 mod info;
