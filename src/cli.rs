@@ -3,6 +3,7 @@
 mod generate;
 mod helper;
 mod manual;
+mod mistakes;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -211,7 +212,7 @@ pub fn run() -> ExitCode {
         Some((first, command)) if first == session::EXECUTE => execute(command),
         Some((first, kinds)) if first == generate::FLAG => generate(kinds),
         _ => match Helper::called(&name) {
-            None => run_with(&args, Process::First),
+            None => run_first(&args),
             Some(helper) => run_helper(helper, args),
         },
     })
@@ -224,6 +225,23 @@ enum Process {
     First,
     /// The one that stays.
     Serving,
+}
+
+/// Runs `boltfs` as it was typed, if that can be meant. Returns its exit status.
+fn run_first(args: &[OsString]) -> u8 {
+    if let Some(args) = mistakes::help(args) {
+        return run_with(&args, Process::First);
+    }
+    let command = Cli::command();
+    let commands: Vec<_> = command
+        .get_subcommands()
+        .map(clap::Command::get_name)
+        .collect();
+    if let Some(message) = mistakes::told(args, &commands) {
+        say(&message);
+        return USAGE;
+    }
+    run_with(args, Process::First)
 }
 
 /// Runs `boltfs` with these arguments. Returns its exit status.

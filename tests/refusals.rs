@@ -141,6 +141,63 @@ fn wrong_usage_is_status_2() {
 }
 
 #[test]
+fn a_word_that_is_no_database_is_taken_for_the_command_that_was_meant() {
+    let case = Case::new();
+    let meant = |args: &[&str], said: &str| {
+        let output = case.boltfs(args);
+        let word = args[0];
+        let told =
+            format!("boltfs: {word} is neither a file nor a command; did you mean {said}?\n");
+        assert_failed(&output, 2, &told);
+    };
+    case.boltfs(&["db", "mnt"]).expect_success();
+    meant(&["unmount", "mnt"], "`boltfs umount mnt`");
+    meant(
+        &["commit", "mnt"],
+        "`boltfs umount mnt`, or, to go on after it, `echo commit > mnt/.boltfs/control`",
+    );
+    meant(&["staus"], "`boltfs status`");
+    meant(&["mount", "db", "mnt"], "`boltfs db mnt`");
+    case.boltfs(&["umount", "mnt"]).expect_success();
+    // A file is a file, whatever it is called.
+    case.sh("cp db unmount; boltfs unmount mnt; boltfs umount mnt")
+        .expect_success();
+    let help = case.boltfs(&["--help"]).expect_success().text();
+    assert_eq!(case.boltfs(&["help"]).expect_success().text(), help);
+    let help = case.boltfs(&["umount", "--help"]).expect_success().text();
+    assert_eq!(
+        case.boltfs(&["help", "umount"]).expect_success().text(),
+        help
+    );
+    // A new one is only offered where one could be made.
+    for args in [
+        &["check", "none"][..],
+        &["-r", "none", "mnt"],
+        &["--dry-run", "none", "mnt"],
+    ] {
+        assert_failed(
+            &case.boltfs(args),
+            1,
+            "none does not exist. Check the path.\n",
+        );
+    }
+}
+
+#[test]
+fn an_empty_command_is_wrong_usage() {
+    let case = Case::new();
+    for line in ["boltfs db mnt -- $nothing", "boltfs db -- $nothing"] {
+        let output = case.sh(&format!("nothing=; {line}"));
+        assert_failed(
+            &output,
+            2,
+            "boltfs: no command after --: is a variable empty?\n",
+        );
+        assert!(case.line().is_none());
+    }
+}
+
+#[test]
 fn umount_tells_what_is_wrong() {
     let case = Case::new();
     let refuse = |point: &str, said: &str| assert_failed(&case.boltfs(&["umount", point]), 1, said);

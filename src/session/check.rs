@@ -29,7 +29,7 @@ const REFRESH: Duration = Duration::from_millis(100);
 /// # Errors
 /// When the file cannot be opened as a database at all.
 pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
-    let file = database::open_file(&database::find(path)?, false)?;
+    let file = database::open_file(&database::find(path, false)?, false)?;
     lock::take(&file, wait)?;
     let map = map(&file)?;
     let options = OpenOptions {

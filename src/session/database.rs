@@ -13,16 +13,19 @@ use super::failure::{Failure, Result};
 use super::lock;
 use crate::bolt::{DbFile, Disk, OpenOptions, Snapshot, empty_database};
 
-/// The absolute path, without links, of the database given.
+/// The absolute path, without links, of the database given. `to_edit`: it would do to make a new one.
 ///
 /// # Errors
 /// When there is no such regular file.
-pub fn find(given: &Path) -> Result<PathBuf> {
+pub fn find(given: &Path, to_edit: bool) -> Result<PathBuf> {
     let shown = given.display();
     let path = given.canonicalize().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => Failure::new(
             format!("{shown} does not exist"),
-            "Check the path; --create makes a new, empty database.",
+            match to_edit {
+                true => "Check the path; --create makes a new, empty database.",
+                false => "Check the path.",
+            },
         ),
         io::ErrorKind::PermissionDenied => no_permission(given, "reached"),
         _ => Failure::new(format!("{shown}: {e}"), "Check the path."),
@@ -259,7 +262,7 @@ mod tests {
     #[test]
     fn what_is_no_database_is_told_with_what_to_do() {
         let directory = directory("refuse");
-        let find = |path: &Path| super::find(path).unwrap_err().to_string();
+        let find = |path: &Path| super::find(path, true).unwrap_err().to_string();
         let missing = directory.join("missing");
         assert!(
             find(&missing)

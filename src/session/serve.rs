@@ -276,7 +276,9 @@ pub fn run(request: &MountRequest) -> Result<Ended> {
 }
 
 fn mount_and_serve(request: &MountRequest) -> Result<Ended> {
-    let source = database::find(&request.database)?;
+    let to_edit = !request.read_only && request.meta.is_none();
+    let to_edit = to_edit && request.goal == Goal::Database { backup: None };
+    let source = database::find(&request.database, to_edit)?;
     let private;
     let given = match &request.point {
         Some(point) => point,
