@@ -347,6 +347,48 @@ fn an_ordinary_user_mounts_through_fusermount3() {
 }
 
 #[test]
+fn who_may_only_read_the_database_edits_a_copy_of_it() {
+    let case = Case::new();
+    let output = in_namespace(
+        &case,
+        r#"
+        mknod fuse c 10 229; chmod 666 fuse; mount --bind fuse /dev/fuse
+        cp "$(command -v boltfs)" .; mkdir user user/mnt; mv db user/db; chmod 755 .
+        chown 65534:65534 user user/mnt; chown 0:0 user/db; chmod 444 user/db
+        user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+        for option in "--output user/out" --dry-run; do
+            user ./boltfs $option user/db user/mnt
+            stat -c '%u %g %a' user/mnt/b user/mnt/b/k
+            user sh -c 'cd user/mnt; echo new > b/k; mkdir c; echo x > c/x; mv b/k c'
+            user ./boltfs umount user/mnt 2>&1
+        done
+        stat -c '%u %a' user/out
+        user ./boltfs -r user/out user/mnt; cat user/mnt/c/k; user ./boltfs umount user/mnt
+        user ./boltfs --dry-run -o umask=277 user/db user/mnt; stat -c '%u %a' user/mnt/b/k
+        not user sh -c 'echo new > user/mnt/b/k' 2> /dev/null
+        user ./boltfs umount user/mnt
+        "#,
+    )
+    .expect_success();
+    let text = output.text();
+    let shown = "65534 0 755\n65534 0 644\n";
+    assert_eq!(text.matches(shown).count(), 2, "{output}");
+    assert!(
+        text.contains("\nboltfs: committed transaction "),
+        "{output}"
+    );
+    assert!(
+        text.contains("\nboltfs: dry run, nothing was written; "),
+        "{output}"
+    );
+    assert!(
+        text.ends_with("\n65534 444\nnew65534 400\n")
+            || text.ends_with("\n65534 444\nnew\n65534 400\n"),
+        "{output}"
+    );
+}
+
+#[test]
 fn mount_8_mounts_through_its_helper() {
     let case = Case::new();
     // mount(8) looks in a path of its own.

@@ -83,6 +83,13 @@ impl Store {
         options.raw = request.raw;
         options.read_only = request.read_only;
         let Owner { uid, gid, umask } = request.owner;
+        let me = nix::unistd::geteuid();
+        if !request.read_only && !goal.writes_database() && uid.is_none() && !me.is_root() {
+            // Who may read the database may edit what becomes of it elsewhere.
+            options.uid = me.as_raw();
+            options.file_mode |= 0o600;
+            options.dir_mode |= 0o700;
+        }
         options.uid = uid.unwrap_or(options.uid);
         options.gid = gid.unwrap_or(options.gid);
         if let Some(umask) = umask {
