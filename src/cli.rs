@@ -305,7 +305,10 @@ fn generate(kinds: &[OsString]) -> u8 {
         Ok(()) => SUCCESS,
         Err(e) => {
             say(&e);
-            FAILURE
+            match e.kind() {
+                std::io::ErrorKind::InvalidInput => USAGE,
+                _ => FAILURE,
+            }
         }
     }
 }
@@ -349,12 +352,32 @@ fn umount(point: &Path, how: Unmount) -> session::Result<u8> {
     Ok(report.exit_status())
 }
 
+/// What an option of ours and one behind `-o` say differently.
+fn said_twice(cli: &Cli, options: &Options) -> Option<&'static str> {
+    let (meta, backup) = (options.meta, &options.backup);
+    if cli.meta.is_some() && meta.is_some() && cli.meta != meta {
+        return Some("--meta and -o meta=N name different meta pages");
+    }
+    if cli.backup.is_some() && backup.is_some() && cli.backup != *backup {
+        return Some("--backup and -o backup=FILE name different files");
+    }
+    if backup.is_some() && (cli.output.is_some() || cli.dry_run) {
+        return Some(
+            "-o backup=FILE cannot be used with --output or --dry-run: the database itself is not written",
+        );
+    }
+    None
+}
+
 fn mount(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8> {
     let mut options = Options::default();
     for list in &cli.options {
         if let Err(e) = options.add(list) {
             return Ok(usage(&Cli::command().error(ErrorKind::InvalidValue, e)));
         }
+    }
+    if let Some(e) = said_twice(&cli, &options) {
+        return Ok(usage(&Cli::command().error(ErrorKind::ArgumentConflict, e)));
     }
     let goal = match (cli.output, cli.dry_run) {
         (Some(file), _) => Goal::Output(file),

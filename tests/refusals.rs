@@ -134,6 +134,18 @@ fn wrong_usage_is_status_2() {
     usage(&["db"], "MOUNTPOINT");
     usage(&["umount"], "MOUNTPOINT");
     usage(&["-r", "--create", "db", "mnt"], "cannot be used with");
+    usage(
+        &["--meta", "1", "-o", "meta=0", "db", "mnt"],
+        "different meta pages",
+    );
+    usage(
+        &["--backup", "a", "-o", "backup=b", "db", "mnt"],
+        "different files",
+    );
+    for option in [&["--dry-run"][..], &["--output", "out"]] {
+        let args = [option, &["-o", "backup=b", "db", "mnt"]].concat();
+        usage(&args, "-o backup=FILE cannot be used with");
+    }
     let help = case.boltfs(&["--help"]).expect_success().text();
     assert!(help.contains("rm mnt/members/920c1b791dddb17e"), "{help}");
     let version = case.boltfs(&["--version"]).expect_success().text();
@@ -229,7 +241,8 @@ fn who_holds_the_lock_is_named_and_can_be_waited_for() {
     assert!(start.elapsed() < Duration::from_secs(1));
     assert_failed(&case.boltfs(&["-r", "db", "mnt"]), 1, &who);
     let start = Instant::now();
-    assert_failed(&case.boltfs(&["--wait", "1", "db", "mnt"]), 1, &who);
+    let waited = format!("{who} It still has the lock after 1 second.\n");
+    assert_failed(&case.boltfs(&["--wait", "1", "db", "mnt"]), 1, &waited);
     assert!(start.elapsed() >= Duration::from_secs(1));
 
     let mut waiting = case.start("boltfs --wait 60 db mnt");
@@ -238,6 +251,47 @@ fn who_holds_the_lock_is_named_and_can_be_waited_for() {
     drop(holder);
     assert_eq!(waiting.end(), (0, String::new()));
     case.boltfs(&["umount", "mnt"]).expect_success();
+}
+
+#[test]
+fn a_mount_is_named_by_whatever_name_its_database_is_given() {
+    let case = Case::new();
+    case.sh("ln db hard; mkdir other; boltfs db mnt")
+        .expect_success();
+    let named = format!(
+        "/hard is mounted on {0} already. Work there, or unmount it first: boltfs umount {0}\n",
+        case.join("mnt").display()
+    );
+    assert_failed(&case.boltfs(&["hard", "other"]), 1, &named);
+    let server = case.server();
+    let user = case.start("sleep 600 < mnt/b/k");
+    case.sh(&format!(
+        "until readlink /proc/{}/fd/0 | grep mnt/b/k; do sleep 0.05; done; fusermount3 -uz mnt",
+        user.id()
+    ))
+    .expect_success();
+    let hidden = format!(
+        "/db is in use by boltfs (pid {server}). Its mount is not in the directory tree any more (as after umount -l): it \
+         ends, and commits, when nothing uses it. (--wait SECONDS waits for the lock.)\n"
+    );
+    assert_failed(&case.boltfs(&["db", "other"]), 1, &hidden);
+    drop(user);
+    case.sh("boltfs --wait 60 db other; boltfs umount other")
+        .expect_success();
+    // In another mount namespace.
+    case.sh("$as_root unshare -m --propagation private env PATH=\"$PATH\" boltfs db mnt")
+        .expect_success();
+    assert!(case.line().is_none());
+    let server = case.server();
+    let there = format!(
+        "/db is mounted on {0} already, by boltfs (pid {server}), in another mount namespace. Unmount it there          first: boltfs umount {0}
+",
+        case.join("mnt").display()
+    );
+    assert_failed(&case.boltfs(&["db", "other"]), 1, &there);
+    case.sh(&format!("$as_root kill -TERM {server}"))
+        .expect_success();
+    case.await_end();
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub const FLAG: &str = "--generate";
 /// Writes the thing of this kind to standard output: `man` (section 1), `bash`, `zsh` or `fish`.
 ///
 /// # Errors
-/// Those of standard output, and for another kind.
+/// Those of standard output, and [`io::ErrorKind::InvalidInput`] for another kind.
 pub fn print(kind: &OsStr, command: Command) -> io::Result<()> {
     let mut text = Vec::new();
     match kind.to_str() {
@@ -26,7 +26,10 @@ pub fn print(kind: &OsStr, command: Command) -> io::Result<()> {
             complete(Shell::Zsh, without_operands(&command), &mut text);
             text = with_files(&String::from_utf8_lossy(&text)).into_bytes();
         }
-        _ => return Err(io::Error::other("KIND is man, bash, zsh or fish")),
+        _ => {
+            let what = "KIND is man, bash, zsh or fish";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
     }
     io::stdout().lock().write_all(&text)
 }

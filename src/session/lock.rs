@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::failure::{Failure, Result};
-use super::{mountinfo, process};
+use super::mountinfo::{self, Mount};
+use super::process;
 use crate::bolt::DbFile;
 
 /// How long to wait between two tries, as bbolt does.
@@ -26,7 +27,7 @@ pub fn take(file: &DbFile, patience: Duration) -> Result<()> {
             Ok(false) if give_up.is_none_or(|time| Instant::now() < time) => {
                 std::thread::sleep(RETRY.min(patience));
             }
-            Ok(false) => return Err(in_use(file.file(), file.path())),
+            Ok(false) => return Err(in_use(file.file(), file.path(), patience)),
             Err(e) => {
                 return Err(Failure::new(
                     format!("cannot lock {}: {e}", file.path().display()),
@@ -37,9 +38,10 @@ pub fn take(file: &DbFile, patience: Duration) -> Result<()> {
     }
 }
 
-fn in_use(file: &File, path: &Path) -> Failure {
+fn in_use(file: &File, path: &Path, waited: Duration) -> Failure {
     let shown = path.display();
-    if let Some(point) = mounted_at(path) {
+    let table = mountinfo::table().unwrap_or_default();
+    if let Some(point) = mounted_at(&table, file, path) {
         return Failure::new(
             format!("{shown} is mounted on {point} already"),
             format!("Work there, or unmount it first: boltfs umount {point}"),
@@ -47,10 +49,23 @@ fn in_use(file: &File, path: &Path) -> Failure {
     }
     let holders = holders(file);
     let mut what = format!("{shown} is in use");
-    let mut etcd = false;
+    let (mut etcd, mut hidden) = (false, false);
     for (i, &pid) in holders.iter().enumerate() {
         let name = process::name(pid);
         etcd |= name == "etcd";
+        if name == "boltfs" {
+            // Perhaps another mount namespace has it.
+            let theirs = mountinfo::of_process(pid).unwrap_or_default();
+            if let Some(point) = mounted_at(&theirs, file, path) {
+                return Failure::new(
+                    format!(
+                        "{shown} is mounted on {point} already, by boltfs (pid {pid}), in another mount namespace"
+                    ),
+                    format!("Unmount it there first: boltfs umount {point}"),
+                );
+            }
+            hidden = true;
+        }
         let _ = write!(
             what,
             "{} {name} (pid {pid})",
@@ -61,21 +76,32 @@ fn in_use(file: &File, path: &Path) -> Failure {
         what.push_str(" by a process that cannot be seen from here");
     }
     let next = if etcd {
-        "Stop etcd first, or save a snapshot and edit that: etcdctl snapshot save FILE. (--wait \
-         SECONDS waits for the lock.)"
+        "Stop etcd first, or save a snapshot and edit that: etcdctl snapshot save FILE."
+    } else if hidden {
+        "Its mount is not in the directory tree any more (as after umount -l): it ends, and commits, \
+         when nothing uses it."
     } else {
-        "Stop that process first. (--wait SECONDS waits for the lock.)"
+        "Stop that process first."
     };
-    Failure::new(what, next)
+    let wait = match waited.as_secs() {
+        0 => "(--wait SECONDS waits for the lock.)".to_owned(),
+        1 => "It still has the lock after 1 second.".to_owned(),
+        n => format!("It still has the lock after {n} seconds."),
+    };
+    Failure::new(what, format!("{next} {wait}"))
 }
 
-/// Where we serve this database, if we do.
-fn mounted_at(path: &Path) -> Option<String> {
+/// Where we serve this database, by whatever name, if we do.
+fn mounted_at(table: &[Mount], file: &File, path: &Path) -> Option<String> {
     let path = path.canonicalize().ok()?;
-    let mount = mountinfo::table()
-        .ok()?
-        .into_iter()
-        .rfind(|m| m.is_ours() && m.source == path)?;
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let same = |source: &Path| {
+        let theirs = fs::metadata(source).map(number).ok();
+        theirs.is_some() && theirs == file.metadata().map(number).ok()
+    };
+    let mount = table
+        .iter()
+        .rfind(|m| m.is_ours() && (m.source == path || same(&m.source)))?;
     Some(mountinfo::shown(&mount.point))
 }
 

@@ -64,6 +64,14 @@ pub fn table() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read("/proc/self/mountinfo")?))
 }
 
+/// All mounts that another process sees.
+///
+/// # Errors
+/// Those of reading its table: it may have ended, or be another user's.
+pub fn of_process(pid: u32) -> io::Result<Vec<Mount>> {
+    Ok(parse(&fs::read(format!("/proc/{pid}/mountinfo"))?))
+}
+
 /// The mount at `point`, a path from [`resolve`]: the topmost if there are several.
 ///
 /// # Errors

@@ -32,7 +32,7 @@ pub fn check(given: &Path, database: &Path) -> Result<PathBuf> {
         return Err(if is_dead(&point) {
             Failure::new(
                 format!("{shown} still carries a mount of {source} whose process has died"),
-                format!("Unmount it first: {}", unmount_command(&point)),
+                format!("Unmount it first: boltfs umount {}", point.display()),
             )
         } else {
             Failure::new(
