@@ -20,6 +20,14 @@ const HEAD_OF_SEMANTICS: &str = "\n# SEMANTICS\n";
 /// # Errors
 /// Those of `out`.
 pub fn write(command: Command, out: &mut dyn Write) -> io::Result<()> {
+    let mut page = Vec::new();
+    write_page(command, &mut page)?;
+    // An option is never hyphenated at the end of a line: who copies it would copy the hyphen.
+    let page = String::from_utf8_lossy(&page).replace(r"\fB\-\-", r"\%\fB\-\-");
+    out.write_all(page.as_bytes())
+}
+
+fn write_page(command: Command, out: &mut dyn Write) -> io::Result<()> {
     let mut command = command;
     command.build();
     let man = Man::new(command.clone())

@@ -83,7 +83,8 @@ fn in_use(file: &File, path: &Path, waited: Duration) -> Failure {
     } else {
         "Stop that process first."
     };
-    let wait = match waited.as_secs() {
+    // What is left of the time asked for: nearly all of it.
+    let wait = match waited.as_millis().div_ceil(1000) {
         0 => "(--wait SECONDS waits for the lock.)".to_owned(),
         1 => "It still has the lock after 1 second.".to_owned(),
         n => format!("It still has the lock after {n} seconds."),
