@@ -25,7 +25,7 @@ mod behind;
 mod kept;
 
 pub use behind::Behind;
-pub use kept::{Kept, Piece, is_lost};
+pub use kept::{Kept, Piece, is_lost, lost};
 
 use crate::bolt::{Disk, Meta};
 use std::borrow::Cow;

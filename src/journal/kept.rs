@@ -56,6 +56,11 @@ pub fn is_lost(e: &io::Error) -> bool {
     e.get_ref().is_some_and(|inner| inner.is::<Lost>())
 }
 
+/// That it cannot, where that is known already.
+pub fn lost() -> io::Error {
+    io::Error::other(Lost(None))
+}
+
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Kept")

@@ -41,18 +41,31 @@ pub struct Judge<'a> {
     pub last: &'a Last,
     /// Content is stored as it was written.
     pub raw: bool,
+    /// Files that are stored as new keys are, as the journal has lost the value before. Once a file is
+    /// among them it stays so: what is stored must not hang on whether a disk reads the next time.
+    pub anew: &'a Files,
+    /// `anew` has all of them: what a commit has stored is found once more, and must be just that.
+    pub again: bool,
     /// A file whose content is lost is left as it was, and noted here. Without, that is an error.
-    pub left_out: Option<&'a LeftOut>,
+    pub left_out: Option<&'a Files>,
 }
 
-/// The files whose content is lost and was left out of a change set.
+/// Files of which something holds, as far as was found out.
 #[derive(Debug, Default)]
-pub struct LeftOut(Mutex<BTreeSet<Ino>>);
+pub struct Files(Mutex<BTreeSet<Ino>>);
 
-impl LeftOut {
+impl Files {
     /// They, in no order that means anything.
-    pub fn files(&self) -> Vec<Ino> {
+    pub fn all(&self) -> Vec<Ino> {
         self.0.lock().iter().copied().collect()
+    }
+
+    fn has(&self, ino: Ino) -> bool {
+        self.0.lock().contains(&ino)
+    }
+
+    fn note(&self, ino: Ino) {
+        self.0.lock().insert(ino);
     }
 }
 
@@ -64,6 +77,14 @@ pub(super) enum Stands<'a> {
     Value(Stored<'a>),
     /// This bucket.
     Bucket(Ino),
+}
+
+/// What a saved content is judged by.
+enum Previous<'a> {
+    /// It is what was saved there before, of which this value was stored.
+    Same(Cow<'a, [u8]>),
+    /// The value before; `None` for a new key.
+    Value(Option<Cow<'a, [u8]>>),
 }
 
 /// The base's element at one key of a directory, once it was looked for.
@@ -165,7 +186,7 @@ impl<'a> Place<'a> {
         };
         match (self.saved(key, ino, content, below, own), judge.left_out) {
             (Err(e), Some(left_out)) if says_lost(&e) => {
-                left_out.0.lock().insert(ino);
+                left_out.note(ino);
                 self.before(key, ino, below, own)
             }
             (stands, _) => stands,
@@ -182,33 +203,57 @@ impl<'a> Place<'a> {
         own: Option<&'a [u8]>,
     ) -> Result<Stands<'a>> {
         let (tree, judge) = (&self.tree, &self.judge);
-        // Saved content follows the style of the value that the key has in the database; at a key
-        // that has none, that of the value it was made from.
-        if let Some(value) = judge.untouched(tree.base, ino, content)? {
+        let unread = |e| tree.named(ino, e);
+        if let Some(value) = judge.untouched(tree.base, ino, content).map_err(unread)? {
             return Ok(as_written(value));
         }
+        let content = tree.written(ino, content)?;
+        let previous = match judge.anew.has(ino) {
+            true => Ok(Previous::Value(None)),
+            false => self.previous(key, ino, &content, below, own),
+        };
+        let previous = match previous {
+            Err(e) if says_lost(&e) && !judge.again => {
+                judge.anew.note(ino);
+                Previous::Value(None)
+            }
+            previous => previous?,
+        };
+        Ok(Stands::Value(match previous {
+            Previous::Same(bytes) => Stored {
+                bytes,
+                note: Note::Unchanged,
+            },
+            Previous::Value(value) => text::stored_of(content, value, judge.raw),
+        }))
+    }
+
+    /// What the `content` of the node `ino` is judged by. It follows the style of the value that the key
+    /// has in the database; at a key that has none, that of the value it was made from.
+    fn previous(
+        &self,
+        key: &[u8],
+        ino: Ino,
+        content: &[u8],
+        below: Option<Element<'a>>,
+        own: Option<&'a [u8]>,
+    ) -> Result<Previous<'a>> {
+        let (tree, judge) = (&self.tree, &self.judge);
         let there = judge.last_at(tree.base, self.dir, key)?.unwrap_or_else(|| {
             let below = below.filter(|e| !e.is_bucket());
             below.map(|e| Cow::Borrowed(e.value))
         });
-        let content = tree.written(ino, content)?;
-        if let Some(value) = &there
-            && judge.had(tree.base, self.dir, key, &content)?
-        {
-            return Ok(Stands::Value(Stored {
-                bytes: value.clone(),
-                note: Note::Unchanged,
-            }));
+        if let Some(value) = there {
+            return Ok(match judge.had(tree.base, self.dir, key, content)? {
+                true => Previous::Same(value),
+                false => Previous::Value(Some(value)),
+            });
         }
-        let mut previous = there;
-        if previous.is_none() {
-            previous = self.reference(key)?;
-        }
+        let mut previous = self.reference(key)?;
         if previous.is_none() {
             previous = judge.last_of(tree.base, ino)?;
         }
-        let previous = previous.or(own.map(Cow::Borrowed));
-        Ok(Stands::Value(text::stored_of(content, previous, judge.raw)))
+        Ok(Previous::Value(previous.or(own.map(Cow::Borrowed))))
     }
 
     /// The last value of the node `ino` that can be had, where that which was saved is lost: at this

@@ -68,6 +68,44 @@ impl Content {
         }
     }
 
+    /// Whether it starts with these bytes. What has to be read for that is in memory one piece at a time.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn starts_with(&self, bytes: &[u8]) -> io::Result<bool> {
+        let (kept, pieces) = match &self.0 {
+            Form::Held(held) => return Ok(held.starts_with(bytes)),
+            Form::Kept(kept, pieces) => (kept, pieces),
+        };
+        if bytes.len() > self.len() {
+            return Ok(false);
+        }
+        let mut rest = bytes;
+        let (mut at, mut piece_bytes) = (0, Vec::new());
+        for piece in pieces {
+            if rest.is_empty() {
+                break;
+            }
+            piece_bytes.clear();
+            kept.read(*piece, at, &mut piece_bytes)?;
+            at = piece.end();
+            let (first, behind) = rest.split_at(rest.len().min(piece_bytes.len()));
+            if !piece_bytes.starts_with(first) {
+                return Ok(false);
+            }
+            rest = behind;
+        }
+        Ok(true)
+    }
+
+    /// Whether it is just these bytes.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn is(&self, bytes: &[u8]) -> io::Result<bool> {
+        Ok(self.len() == bytes.len() && self.starts_with(bytes)?)
+    }
+
     /// All bytes, if they are in memory.
     pub fn held(&self) -> Option<&[u8]> {
         match &self.0 {

@@ -6,8 +6,10 @@ use super::ino::Ino;
 use super::order::Elements;
 use super::staged::{Entry, Key, Kind, Staged};
 use crate::bolt::{Element, Error, Result};
+use crate::journal::is_lost;
 use crate::view::name;
 use std::borrow::Cow;
+use std::io;
 use std::ops::Bound;
 
 /// The base with what is staged over it.
@@ -172,12 +174,23 @@ impl<'a> Merged<'a> {
     /// # Errors
     /// They [cannot be read back](Content::bytes).
     pub fn written(&self, ino: Ino, content: &'a Content) -> Result<Cow<'a, [u8]>> {
-        content.bytes().map_err(|e| {
-            let path = self.path(ino).unwrap_or_default();
-            let shown = name::path(path.iter().map(|key| &**key));
-            let doing = format!("read what was written to {shown} back from the journal");
-            Error::io(doing, e)
-        })
+        content.bytes().map_err(|e| self.unread(ino, e))
+    }
+
+    /// That the content of the file `ino` cannot be read back, as `e` says.
+    pub fn unread(&self, ino: Ino, e: io::Error) -> Error {
+        let path = self.path(ino).unwrap_or_default();
+        let shown = name::path(path.iter().map(|key| &**key));
+        let doing = format!("read what was written to {shown} back from the journal");
+        Error::io(doing, e)
+    }
+
+    /// As `e`, which may say that the content of the file `ino` is lost, by the name that it has here.
+    pub(super) fn named(&self, ino: Ino, e: Error) -> Error {
+        match e {
+            Error::Io { source, .. } if is_lost(&source) => self.unread(ino, source),
+            e => e,
+        }
     }
 
     /// `ino` is `dir` or lies below it.

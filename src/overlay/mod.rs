@@ -26,7 +26,7 @@ pub mod staged;
 pub mod whiteouts;
 
 pub use base::Base;
-pub use changes::{Judge, LeftOut, changes};
+pub use changes::{Files, Judge, changes};
 pub use content::{Content, says_lost};
 pub use count::count;
 pub use ino::Ino;

@@ -1,6 +1,7 @@
 //! What is staged, as a list for a person: one item a change, in the order of the tree.
 
 use super::changes::{Below, Judge, Place, Stands, new_sequence};
+use super::content::says_lost;
 use super::ino::Ino;
 use super::merged::Merged;
 use super::staged::{Entry, Staged};
@@ -12,6 +13,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::ops::{Bound, ControlFlow};
+use std::sync::Arc;
 
 /// What happens to a key or bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub struct Pending<'a> {
     pub bucket: bool,
     /// Length of the value in the database, in bytes.
     pub old_len: Option<u64>,
+    /// The journal has lost the value in the database: neither it nor its length is known.
+    pub lost: bool,
     /// Length of the value to be stored, in bytes.
     pub new_len: Option<u64>,
     /// What was done to the content that was saved.
@@ -94,6 +98,9 @@ impl Pending<'_> {
         }
         if let Some(number) = &self.rounded {
             remarks.push(format!("number {number} was rounded"));
+        }
+        if self.lost {
+            remarks.push("the value before cannot be read back".to_owned());
         }
         if self.leftover {
             remarks.push("looks like an editor's leftover".to_owned());
@@ -141,7 +148,7 @@ impl fmt::Display for Pending<'_> {
 pub struct Change<'a> {
     /// What it is.
     pub pending: Pending<'a>,
-    /// The value that is stored now.
+    /// The value that is stored now, if it can be had.
     pub old: Option<&'a [u8]>,
     /// The value to be stored.
     pub new: Option<&'a [u8]>,
@@ -243,6 +250,16 @@ impl<'a> Pair<'a> {
         })
     }
 
+    /// Whether this entry of both trees is a file that nobody has written to since. What was stored of
+    /// it then still is: nothing need be read for that.
+    fn is_same_content(&self, entry: Option<Entry>) -> bool {
+        let Some(Entry::Node { ino, .. }) = entry else {
+            return false;
+        };
+        let content = |tree: &Merged<'a>| tree.staged.node(ino)?.content.as_ref();
+        matches!((content(&self.old), content(&self.new)), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+    }
+
     /// Compares what stands at one key.
     ///
     /// # Returns
@@ -255,15 +272,23 @@ impl<'a> Pair<'a> {
     ) -> Result<(Option<Ino>, ControlFlow<()>)> {
         const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
         let (old, new, key) = (self.old, self.new, &both.key);
+        if both.old == both.new && self.is_same_content(both.new) {
+            return Ok((None, GO_ON));
+        }
         let mut below = Below::default();
         // In this order, as what is edited where it is need not be looked for.
         let is = self.is.stands(key, both.new, &mut below)?;
-        let was = self.was.stands(key, both.old, &mut below)?;
+        // Of a value that is lost, that it was there is known.
+        let (was, is_lost) = match self.was.stands(key, both.old, &mut below) {
+            Err(e) if says_lost(&e) => (Stands::Nothing, true),
+            was => (was?, false),
+        };
         let item = |kind, bucket| Pending {
             kind,
             path: Cow::Borrowed(path),
             bucket,
             old_len: None,
+            lost: is_lost,
             new_len: None,
             note: Note::AsWritten,
             leftover: matches!(was, Stands::Nothing)
@@ -310,7 +335,7 @@ impl<'a> Pair<'a> {
         let old_len = old_value.map(|v| v.len() as u64);
         let told = match (&is, old_value) {
             (Stands::Value(stored), old_value) if old_value != Some(&*stored.bytes) => {
-                let kind = if old_value.is_some() {
+                let kind = if old_value.is_some() || is_lost {
                     Kind::Changed
                 } else {
                     Kind::Added
@@ -329,8 +354,9 @@ impl<'a> Pair<'a> {
                     gone: None,
                 })
             }
-            (Stands::Value(_), _) | (_, None) => GO_ON,
-            (_, Some(_)) => {
+            (Stands::Value(_), _) => GO_ON,
+            (_, None) if !is_lost => GO_ON,
+            _ => {
                 let pending = Pending {
                     old_len,
                     ..item(Kind::Deleted, false)

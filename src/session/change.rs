@@ -92,6 +92,7 @@ mod tests {
             path: vec![b"new".to_vec(), vec![0xff]].into(),
             bucket: true,
             old_len: None,
+            lost: false,
             new_len: Some(7),
             note: Note::NoLongerJson,
             leftover: false,

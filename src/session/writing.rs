@@ -23,7 +23,7 @@ use crate::bolt::{
 };
 use crate::fuse::said;
 use crate::journal::is_lost;
-use crate::overlay::LeftOut;
+use crate::overlay::Files;
 use crate::vfs::Moment;
 
 /// A new file with the edits that could not be committed.
@@ -203,7 +203,7 @@ impl Store {
         written: &Written,
         place: &Path,
         replace: bool,
-        left_out: Option<&LeftOut>,
+        left_out: Option<&Files>,
     ) -> Result<(Committed, DbFile), CommitError> {
         let source = written.file_or(&self.base).file();
         let shown = place.display();
@@ -327,10 +327,10 @@ impl Store {
         let places = [target.parent()?.to_owned(), std::env::temp_dir()];
         places.into_iter().find_map(|place| {
             let path = place.join(&name);
-            let left_out = LeftOut::default();
+            let left_out = Files::default();
             match self.write_anew(&written, &path, false, Some(&left_out)) {
                 Ok((done, _)) => {
-                    let without = self.vfs.paths(&left_out.files());
+                    let without = self.vfs.paths(&left_out.all());
                     // Whoever puts it in the database's place is not asked about a journal of edits
                     // that it has. Beside any other file they are as they were.
                     if without.is_empty()

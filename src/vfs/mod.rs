@@ -29,7 +29,7 @@ use crate::bolt::check::Counts;
 use crate::bolt::writer::{Committed, Stats};
 use crate::bolt::{self, Changes, Snapshot};
 use crate::overlay::{
-    self, Attrs, Base, Change, Ino, Judge, Kind, Last, LeftOut, Merged, Staged, Which,
+    self, Attrs, Base, Change, Files, Ino, Judge, Kind, Last, Merged, Staged, Which,
 };
 use crate::view::name;
 use journaled::Journaled;
@@ -200,10 +200,11 @@ impl Vfs {
         let staged = self.staged.upgradable_read();
         let last = Arc::clone(&self.committed.read());
         last.settle(&self.base, self.options.raw)?;
-        let changes = overlay::changes(self.merged(&staged), self.judge(&last))?;
+        let anew = Files::default();
+        let changes = overlay::changes(self.merged(&staged), self.judge(&last, &anew))?;
         let done = commit(disk, self.snapshot(), changes)?;
         self.end_journal(Some(&done.meta), &staged);
-        let now = Last::new(Arc::clone(&staged), last);
+        let now = Last::new(Arc::clone(&staged), last, anew);
         *self.committed.write() = Arc::new(now);
         Ok(done)
     }
@@ -216,14 +217,15 @@ impl Vfs {
     pub fn copy<D: ?Sized, E: From<bolt::Error>>(
         &self,
         disk: &D,
-        left_out: Option<&LeftOut>,
+        left_out: Option<&Files>,
         write: impl for<'a> FnOnce(&'a D, &'a Snapshot, Changes<'a>) -> Result<Committed, E>,
     ) -> Result<Committed, E> {
         let staged = self.staged.read();
         let last = Arc::clone(&self.committed.read());
+        let anew = Files::default();
         let judge = Judge {
             left_out,
-            ..self.judge(&last)
+            ..self.judge(&last, &anew)
         };
         let changes = overlay::changes(self.merged(&staged), judge)?;
         write(disk, self.snapshot(), changes)
@@ -257,7 +259,8 @@ impl Vfs {
         }
         let losses = self.snapshot().map().losses();
         let (old, new) = (self.merged(last.staged()), self.merged(staged));
-        overlay::pending(old, new, self.judge(last), which, each)?;
+        let anew = Files::default();
+        overlay::pending(old, new, self.judge(last, &anew), which, each)?;
         match self.snapshot().map().has_lost_since(losses) {
             true => Err(bolt::Error::lost()),
             false => Ok(()),
@@ -394,10 +397,12 @@ impl Vfs {
         }
     }
 
-    fn judge<'a>(&self, last: &'a Last) -> Judge<'a> {
+    fn judge<'a>(&self, last: &'a Last, anew: &'a Files) -> Judge<'a> {
         Judge {
             last,
             raw: self.options.raw,
+            anew,
+            again: false,
             left_out: None,
         }
     }

@@ -127,6 +127,43 @@ pub fn stored_of<'a>(
     Stored { bytes, note }
 }
 
+/// How a stored value comes from its content, where neither is to be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recipe {
+    /// The first so many bytes of it: a newline is left off.
+    Cut(usize),
+    /// Its tokens in this style.
+    Style(json::Style),
+}
+
+impl Recipe {
+    /// That by which `stored` comes from `content`, if there is one. There is none of a value that was not
+    /// made from this content, and of JSON that is too long to be shown indented.
+    pub fn of(content: &[u8], stored: &[u8]) -> Option<Recipe> {
+        if content.starts_with(stored) {
+            return Some(Recipe::Cut(stored.len()));
+        }
+        let style = json::inspect(stored)?.style;
+        let made = json::collapse(content, style)?;
+        (made == stored).then_some(Recipe::Style(style))
+    }
+
+    /// The stored value again; `None` for another content than it is the recipe [of](Self::of).
+    pub fn make(self, mut content: Cow<'_, [u8]>) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Recipe::Style(style) => json::collapse(&content, style).map(Cow::Owned),
+            Recipe::Cut(len) => {
+                match &mut content {
+                    Cow::Borrowed(bytes) => *bytes = bytes.get(..len)?,
+                    Cow::Owned(bytes) if len > bytes.len() => return None,
+                    Cow::Owned(bytes) => bytes.truncate(len),
+                }
+                Some(content)
+            }
+        }
+    }
+}
+
 /// The length in bytes of what is shown of `value`. Allocates nothing.
 pub fn shown_len(value: &[u8], raw: bool) -> u64 {
     match json::inspect(value) {

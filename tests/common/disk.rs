@@ -31,6 +31,7 @@ struct State {
     ops: Vec<Op>,
     guarded: Vec<Range<u64>>,
     fail: Option<Fail>,
+    unmappable: bool,
 }
 
 /// How a call fails.
@@ -91,6 +92,12 @@ impl MemDisk {
         let mut state = self.lock();
         fail.at += state.ops.len();
         state.fail = Some(fail);
+    }
+
+    /// It cannot be mapped from now on, as where there is no room for that. So whoever reads it sees what becomes of it: a map
+    /// is a copy here.
+    pub fn refuse_maps(&self) {
+        self.lock().unmappable = true;
     }
 
     /// What was done since the last reset.
@@ -170,6 +177,10 @@ impl Disk for MemDisk {
     }
 
     fn map(&self) -> io::Result<Map> {
-        Ok(Map::from(self.bytes()))
+        let unmappable = self.lock().unmappable;
+        match unmappable {
+            true => Err(io::ErrorKind::OutOfMemory.into()),
+            false => Ok(Map::from(self.bytes())),
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use boltfs::bolt::{CommitError, CommitOptions, Committed, Disk, Map, commit, empty_database};
 use boltfs::journal::{Origin, Reader};
-use boltfs::overlay::{Ino, Kind, LeftOut};
+use boltfs::overlay::{Files, Ino, Kind};
 use boltfs::vfs::{Attr, Error, JournalPlace, Options, RenameMode, Result, SetAttr, Vfs};
 
 use super::beside::Beside;
@@ -345,7 +345,7 @@ impl Fs {
         let (report, _) = commits::findings(self.vfs.snapshot());
         let options = CommitOptions::proven_by(&report);
         let copy = MemDisk::new(self.disk.bytes());
-        let left_out = LeftOut::default();
+        let left_out = Files::default();
         let prior = self.prior.as_ref();
         let done = self
             .vfs
@@ -356,7 +356,7 @@ impl Fs {
         let after = copy.snapshot();
         let content = super::read::read(&after).tree;
         commits::judge(&after, &content, true);
-        (content, self.vfs.paths(&left_out.files()))
+        (content, self.vfs.paths(&left_out.all()))
     }
 
     /// Commits, knowing this much about the database.

@@ -205,6 +205,150 @@ fn what_the_journal_has_lost_is_left_out_of_what_is_salvaged() {
     assert_eq!(at(&tree, "b/dir", "k"), None);
 }
 
+/// JSON that takes its place in the journal alone, with members indented by so many spaces.
+fn json(member: &str, indent: usize) -> String {
+    let indent = " ".repeat(indent);
+    let text = "x".repeat(200);
+    format!("{{\n{indent}\"{member}\": 1,\n{indent}\"text\": \"{text}\"\n}}\n")
+}
+
+/// As [`json`], stored compact.
+fn compact(member: &str) -> Vec<u8> {
+    format!("{{\"{member}\":1,\"text\":\"{}\"}}", "x".repeat(200)).into()
+}
+
+/// A mount that has committed `b/json`, `b/moved` and `b/text` from a journal that is harmed now. What was stored of them was found
+/// out before, or not.
+fn committed_and_lost(settled: bool) -> Fs {
+    let old = value(compact("old"));
+    let mut fs = Fs::new(&tree([(
+        "b",
+        bucket([("json", old.clone()), ("moved", old), ("text", value("t"))]),
+    )]));
+    fs.keep_journal();
+    fs.save("b/json", json("first", 2)).unwrap();
+    fs.save("b/moved", json("moved", 2)).unwrap();
+    fs.save("b/text", [&[b't'; 300][..], b"\n"].concat())
+        .unwrap();
+    let journal = fs.journal().unwrap();
+    journal.refuse_maps();
+    let tree = fs.commit();
+    assert_eq!(at(&tree, "b", "json"), Some(&compact("first")[..]));
+    assert_eq!(at(&tree, "b", "text"), Some(&[b't'; 300][..]));
+    if settled {
+        fs.save("b/second", "second").unwrap();
+        fs.commit();
+    }
+    journal.set_len(0).unwrap();
+    fs
+}
+
+fn names_lost(fs: &mut Fs, key: &str) {
+    let told = fs.try_commit().expect_err("it is lost").to_string();
+    let said = format!("cannot read what was written to {key} back from the journal");
+    assert!(told.contains(&said), "{told}");
+}
+
+#[test]
+fn what_was_committed_and_is_lost_since_is_in_the_way_until_it_is_written_again_or_removed() {
+    for settled in [false, true] {
+        let mut fs = committed_and_lost(settled);
+        assert!(fs.read("b/json").is_err());
+        assert_eq!(fs.pending(), Vec::<String>::new());
+        fs.save("b/other", "other").unwrap();
+        assert_eq!(fs.pending(), ["added\tb/other\t-\t5\t"]);
+        assert!(fs.vfs.has_whole_journal(), "the edit is in it");
+        // The change set is one from the mounted state on: it needs all of them.
+        assert!(fs.try_commit().is_err());
+
+        fs.save("b/json", json("again", 2)).unwrap();
+        fs.rm("b/moved").unwrap();
+        names_lost(&mut fs, "b/text");
+        fs.mv("b/text", "b/to").unwrap();
+        names_lost(&mut fs, "b/to");
+        fs.mv("b/to", "b/text").unwrap();
+        fs.save("b/text", [&[b'u'; 300][..], b"\n"].concat())
+            .unwrap();
+        assert_eq!(
+            fs.pending(),
+            [
+                "changed\tb/json\t-\t221\tstored as compact JSON, the value before cannot be read back",
+                "deleted\tb/moved\t-\t-\tthe value before cannot be read back",
+                "added\tb/other\t-\t5\t",
+                "changed\tb/text\t-\t301\tthe value before cannot be read back"
+            ]
+        );
+        // As new keys get it: what was stored last is not known.
+        for _ in 0..3 {
+            let tree = fs.commit();
+            assert_eq!(at(&tree, "b", "json"), Some(&compact("again")[..]));
+            assert_eq!(at(&tree, "b", "moved"), None);
+            let text = [&[b'u'; 300][..], b"\n"].concat();
+            assert_eq!(at(&tree, "b", "text"), Some(&text[..]));
+            assert_eq!(fs.pending(), Vec::<String>::new());
+            fs.save("b/other", fs.text("b/other") + "more").unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_was_committed_and_is_lost_since_does_not_keep_edits_from_being_discarded() {
+    for settled in [false, true] {
+        let fs = committed_and_lost(settled);
+        fs.save("b/json", "again").unwrap();
+        fs.save("b/other", "other").unwrap();
+        fs.vfs.discard().unwrap();
+        assert_eq!(fs.pending(), Vec::<String>::new());
+        assert!(fs.vfs.settle().unwrap(), "there is nothing to commit");
+    }
+}
+
+/// A disk that reads again later changes nothing in what is stored.
+#[test]
+fn what_is_stored_does_not_hang_on_whether_the_disk_reads_the_next_time() {
+    let old = value(compact("old"));
+    let mut fs = Fs::new(&tree([("b", bucket([("json", old)]))]));
+    fs.keep_journal();
+    fs.save("b/json", json("first", 2)).unwrap();
+    let journal = fs.journal().unwrap();
+    journal.refuse_maps();
+    fs.commit();
+    let whole = journal.bytes();
+
+    journal.set_len(0).unwrap();
+    let again = json("again", 4);
+    fs.save("b/json", &again).unwrap();
+    assert_eq!(at(&fs.commit(), "b", "json"), Some(again.as_bytes()));
+    journal.write_all_at(&whole, 0).unwrap();
+    fs.save("b/other", "other").unwrap();
+    assert_eq!(fs.pending(), ["added\tb/other\t-\t5\t"]);
+    assert_eq!(at(&fs.commit(), "b", "json"), Some(again.as_bytes()));
+    // Known again, so it is followed again.
+    let last = json("last", 4);
+    fs.save("b/json", &last).unwrap();
+    assert_eq!(at(&fs.commit(), "b", "json"), Some(last.as_bytes()));
+}
+
+/// Nor on whether it reads no longer: by what a value was judged is not guessed at.
+#[test]
+fn what_is_stored_stays_so_when_what_it_was_judged_by_is_lost_later() {
+    let old = value(compact("old"));
+    let mut fs = Fs::new(&tree([("b", bucket([("json", old)]))]));
+    fs.keep_journal();
+    fs.save("b/json", json("first", 2)).unwrap();
+    let journal = fs.journal().unwrap();
+    journal.refuse_maps();
+    fs.commit();
+    fs.save("b/json", json("again", 4)).unwrap();
+    assert_eq!(at(&fs.commit(), "b", "json"), Some(&compact("again")[..]));
+
+    journal.set_len(0).unwrap();
+    fs.save("b/other", "other").unwrap();
+    names_lost(&mut fs, "b/json");
+    fs.save("b/json", json("last", 2)).unwrap();
+    assert_eq!(at(&fs.commit(), "b", "json"), Some(&compact("last")[..]));
+}
+
 /// A journal that was removed is there for as long as somebody reads it.
 #[test]
 fn what_was_committed_is_read_from_the_journal_that_is_gone() {

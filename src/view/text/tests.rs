@@ -263,6 +263,13 @@ fn laws_on_random_values() {
                     assert!(style(&got.bytes).is_some());
                 }
             }
+            // But for what is as it was, it can be made again from the content.
+            let recipe = Recipe::of(&content, &got.bytes);
+            assert!(recipe.is_some() || got.note == Note::Unchanged);
+            for content in [Cow::Borrowed(&content[..]), Cow::Owned(content.clone())] {
+                let again = recipe.map(|recipe| recipe.make(content).unwrap());
+                assert!(again.is_none_or(|again| again == got.bytes));
+            }
             // Saving it again changes nothing.
             assert_eq!(
                 stored(&shown(&got.bytes, false), Some(&got.bytes), false).note,
