@@ -1,4 +1,5 @@
-//! A disk that fails: a file system with one file, `db`, a part of which cannot be read.
+//! A disk that fails: a file system with one file, `db`, a part of which cannot be read. It is also there as the journal of
+//! `out`.
 
 use std::ffi::OsStr;
 use std::ops::Range;
@@ -110,7 +111,7 @@ impl Disk {
 
 impl Filesystem for Disk {
     fn lookup(&self, _req: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match name == "db" {
+        match name == "db" || name == "out.boltfs-journal" {
             true => reply.entry(&Duration::ZERO, &self.attr(DB), Generation(0)),
             false => reply.error(Errno::ENOENT),
         }

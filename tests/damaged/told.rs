@@ -4,7 +4,7 @@ use std::fs;
 
 use boltfs::bolt::page::{Header, LEAF};
 
-use crate::common::case::{Case, assert_failed};
+use crate::common::case::{Case, assert_failed, signal};
 use crate::common::process::wait_until;
 use crate::common::{Bulk, Fixture, Mount, Options, Oracle};
 use crate::failing::Failing;
@@ -228,4 +228,35 @@ fn a_disk_that_fails_to_read() {
     );
     assert!(output.stderr.contains("Your edits are safe in"), "{output}");
     assert!(!out.exists() && case.join("out.boltfs-journal").exists());
+}
+
+/// The disk cannot read a page of the journal that a killed mount has left: what is on it is not taken for nothing.
+#[test]
+fn a_journal_that_the_disk_fails_to_read() {
+    let case = zeroed();
+    case.sh("boltfs db mnt; for n in $(seq 200); do echo value $n > mnt/good/n$n; done")
+        .expect_success();
+    signal("KILL", &case.server().to_string());
+    case.await_unserved();
+    let _ = case.boltfs(&["umount", "mnt"]);
+    let journal = fs::read(case.join("db.boltfs-journal")).unwrap();
+    assert!(journal.len() > 4096);
+    fs::remove_file(case.join("db.boltfs-journal")).unwrap();
+    let mut short = journal.clone();
+    short.truncate(4000);
+    // All that there is, and the last part of more.
+    for (journal, bad) in [(short, 0..4096), (journal, 4096..1 << 20)] {
+        let disk = Failing::new(journal.clone(), bad);
+        let out = disk.path().with_file_name("out");
+        let out = out.to_str().unwrap();
+        for option in ["--recover", "--discard"] {
+            let refused = case.boltfs(&[option, "--output", out, "db", "mnt"]);
+            let what = format!("boltfs: not all of {out}.boltfs-journal, which may hold edits of");
+            assert_failed(&refused, 1, &what);
+            assert_failed(&refused, 1, "can be read: its disk fails");
+        }
+        assert!(disk.bytes() == journal);
+        let shown = case.boltfs(&["journal", disk.path().to_str().unwrap()]);
+        assert_failed(&shown, 1, "db can be read: it was cut, or its disk fails.");
+    }
 }
