@@ -7,12 +7,23 @@ use super::{Op, Payload, RECORD};
 /// files is in a journal too, and can be made to look like the starts of long records.
 const TIMES: u64 = 8;
 const SURE: u64 = 64 << 20;
+/// Longest payload that is looked for first, in bytes: all but a few are shorter, as the kernel writes less
+/// at a time. Random bytes look like the start of one of any length often enough to be hashed for ever.
+pub(super) const USUAL: usize = 4 << 20;
+/// What a file system leaves where nothing was written.
+const ZEROS: [u8; 4096] = [0; 4096];
 
 /// The records that are found behind one that is not right. Nothing says that they are all; and one
 /// may be found inside of what was written to a file.
 pub struct Behind<'a> {
     bytes: &'a [u8],
+    /// Where it was begun.
+    start: usize,
     at: usize,
+    /// Where no record ends before, one with a payload of at most so many bytes is looked for.
+    longest: usize,
+    /// There was one. If there was none, longer ones are looked for.
+    found: bool,
     /// The record at `at` starts where the one before it ends.
     in_step: bool,
     /// So many bytes may still be hashed.
@@ -27,7 +38,10 @@ impl<'a> Behind<'a> {
             .saturating_add(SURE);
         Behind {
             bytes,
+            start: at,
             at,
+            longest: USUAL,
+            found: false,
             in_step: true,
             left,
         }
@@ -36,6 +50,35 @@ impl<'a> Behind<'a> {
     /// Whether there was more to look through than may be done: then nobody knows what is behind.
     pub fn gave_up(&self) -> bool {
         self.left == 0
+    }
+
+    /// The next record that there is from `at` on.
+    fn look(&mut self) -> Option<Op<'a>> {
+        while self.at < self.bytes.len() && !self.gave_up() {
+            if let Some((op, end)) = self.here() {
+                (self.at, self.in_step) = (end, true);
+                return Some(op);
+            }
+            let is_empty = self.bytes[self.at..].starts_with(&ZEROS);
+            // No record starts with the length 0.
+            self.at += if is_empty { ZEROS.len() - 3 } else { 1 };
+            self.in_step = false;
+        }
+        None
+    }
+
+    /// The record at `at`, or the one behind it if that is only damaged inside.
+    fn here(&mut self) -> Option<(Op<'a>, usize)> {
+        let (_, payload) = frame(self.bytes, self.at)?;
+        if payload.len() > self.longest && !self.in_step {
+            return None;
+        }
+        let here = self.record(self.at);
+        if here.is_some() || !self.in_step {
+            return here;
+        }
+        // Its length may be right all the same.
+        self.record(self.at + RECORD + payload.len())
     }
 
     /// The record at `at`, if there is a right one, and where it ends.
@@ -53,21 +96,14 @@ impl<'a> Iterator for Behind<'a> {
     type Item = Op<'a>;
 
     fn next(&mut self) -> Option<Op<'a>> {
-        while self.at < self.bytes.len() && !self.gave_up() {
-            let mut found = self.record(self.at);
-            if found.is_none() && self.in_step {
-                // Its length may be right all the same.
-                let next = frame(self.bytes, self.at).map(|(_, payload)| payload.len());
-                found = next.and_then(|len| self.record(self.at + RECORD + len));
+        loop {
+            let found = self.look();
+            if found.is_some() || self.found || self.gave_up() || self.longest == usize::MAX {
+                self.found |= found.is_some();
+                return found;
             }
-            if let Some((op, end)) = found {
-                (self.at, self.in_step) = (end, true);
-                return Some(op);
-            }
-            self.at += 1;
-            self.in_step = false;
+            (self.at, self.in_step, self.longest) = (self.start, true, usize::MAX);
         }
-        None
     }
 }
 

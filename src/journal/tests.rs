@@ -1,3 +1,4 @@
+use super::behind::USUAL;
 use super::*;
 use crate::bolt::Map;
 use parking_lot::Mutex;
@@ -206,6 +207,46 @@ fn an_operation_that_nobody_knows_is_damage() {
     bytes.extend_from_slice(&crc32fast::hash(payload).to_le_bytes());
     bytes.extend_from_slice(payload);
     assert!(read(&bytes).is_damaged());
+}
+
+/// What was written to a file may be anything, and what follows it is found all the same; and a record longer than usual is.
+#[test]
+fn random_bytes_do_not_hide_what_is_behind_them() {
+    let place = || Place {
+        dir: 0,
+        key: Cow::Borrowed(b"k"),
+    };
+    let mut state = 1u64;
+    let mut random = |len: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            (state >> 33) as u8
+        };
+        (0..len).map(|_| next()).collect()
+    };
+    let mut write = |len| Op::Write {
+        at: place(),
+        offset: 0,
+        data: random(len).into(),
+    };
+    let first = write(1 << 20);
+    for behind in [
+        (0..40).map(|_| write(1 << 20)).collect(),
+        vec![write(USUAL + 1)],
+    ] {
+        let memory = Memory(Arc::default(), usize::MAX);
+        let mut journal = Journal::start(Box::new(memory.clone()), ORIGIN).unwrap();
+        journal.append(&first).unwrap();
+        for op in &behind {
+            journal.append(op).unwrap();
+        }
+        let mut bytes = memory.0.lock().clone();
+        bytes[HEADER] ^= 1;
+        let reader = read(&bytes);
+        let found: Vec<_> = reader.behind().collect();
+        assert_eq!(found.len(), behind.len());
+        assert!(found == behind && reader.is_damaged());
+    }
 }
 
 /// Content that looks like the starts of long records costs no more than a few times its length, and where
