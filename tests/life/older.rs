@@ -80,7 +80,7 @@ fn assert_kept(case: &Case, before: &[u8], slot: usize) {
 fn the_older_state_is_shown_and_nothing_is_touched() {
     let case = two_states();
     let before = fs::read(case.db()).unwrap();
-    for option in ["--meta 0 -r", "-o ro,meta=0", "-r -o meta=1 --meta=0"] {
+    for option in ["--meta 0 -r", "-o ro,meta=0", "-r -o meta=0 --meta=0"] {
         let output = case.sh(&format!(
             "boltfs {option} db mnt; cat mnt/b/text; ls mnt mnt/b; boltfs status mnt; cat mnt/.boltfs/info >&2; boltfs umount mnt"
         ));
