@@ -149,19 +149,44 @@ impl Content {
 
     /// A copy of the bytes with room for `len`.
     fn copied(&self, len: usize) -> io::Result<Vec<u8>> {
+        self.copied_first(self.len(), len)
+    }
+
+    /// A copy of the first `size` bytes with room for `len`.
+    fn copied_first(&self, size: usize, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(len.max(self.len()))?;
         match &self.0 {
-            Form::Held(held) => bytes.extend_from_slice(held),
+            Form::Held(held) => {
+                let held = held.get(..size).unwrap_or(held);
+                bytes.try_reserve_exact(len.max(held.len()))?;
+                bytes.extend_from_slice(held);
+            }
             Form::Kept(kept, pieces) => {
+                // A piece is read as a whole.
+                let whole = pieces.partition_point(|piece| (piece.end() as usize) < size) + 1;
+                let pieces = pieces.get(..whole).unwrap_or(pieces);
+                let end = pieces.last().map_or(0, |last| last.end() as usize);
+                bytes.try_reserve_exact(len.max(end))?;
                 let mut at = 0;
                 for piece in pieces {
                     kept.read(*piece, at, &mut bytes)?;
                     at = piece.end();
                 }
+                bytes.truncate(size);
+                if bytes.capacity() / 4 > size.max(len) {
+                    bytes.shrink_to(size.max(len));
+                }
             }
         }
         Ok(bytes)
+    }
+
+    /// A copy of the first `size` bytes, in memory.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn first(&self, size: usize) -> io::Result<Content> {
+        self.copied_first(size, 0).map(Content::from)
     }
 
     /// Whether it is kept as pieces once `data` is written at `start`, if the journal keeps them as `kept`

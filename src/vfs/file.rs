@@ -5,7 +5,7 @@ use super::shown::cut;
 use super::{Error, Result, SetAttr, Vfs, control};
 use crate::bolt;
 use crate::journal::Op;
-use crate::overlay::{Content, Ino, Key, Kind, Staged};
+use crate::overlay::{Content, Ino, Key, Kind, Node, Staged};
 use crate::view::text;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -164,12 +164,12 @@ impl Vfs {
         }
         self.must_take_content(staged, ino)?;
         // Of what is emptied nothing need be read, nor be in the journal.
+        let mut cut = None;
         if size > 0 {
-            let len = self.content_len(staged, ino)?;
-            let content = staged.node(ino).and_then(|node| node.content.as_ref());
-            let is_held = content.is_none_or(|content| content.held().is_some());
-            if size > len || (size < len && !is_held) {
+            if size > self.content_len(staged, ino)? {
                 self.make_room(staged, ino, size as usize)?;
+            } else {
+                cut = self.cut_copy(staged, ino, size as usize)?;
             }
             self.record_content(staged, ino)?;
         }
@@ -183,6 +183,8 @@ impl Vfs {
         if size == 0 {
             staged.node_mut(ino, Kind::File).content = Some(Arc::default());
             self.has_content_recorded(ino);
+        } else if let Some(cut) = cut {
+            staged.node_mut(ino, Kind::File).content = Some(Arc::new(cut));
         } else if let Some(content) = self.content_mut(staged, ino, size)?.held_mut() {
             content.resize(size, 0);
             if content.capacity() / 4 > size {
@@ -269,6 +271,23 @@ impl Vfs {
             None => content.held_copy(len).map(|own| *content = Arc::new(own)),
         }
         .map_err(unreadable)
+    }
+
+    /// The first `size` bytes of the content of the file `ino`, where it is longer and cannot be cut in place:
+    /// it is not in memory, or others have it too. That there is no memory for them must be known before
+    /// the edit is in the journal.
+    fn cut_copy(&self, staged: &Staged, ino: Ino, size: usize) -> Result<Option<Content>> {
+        let content = match staged.node(ino) {
+            Some(Node {
+                content: Some(content),
+                ..
+            }) if content.len() > size => content,
+            _ => return Ok(None),
+        };
+        if content.held().is_some() && Arc::strong_count(content) == 1 {
+            return Ok(None);
+        }
+        content.first(size).map(Some).map_err(unreadable)
     }
 
     /// Enters the base node `ino`, of which something is about to be staged, in its directory.

@@ -239,6 +239,50 @@ fn nothing_readable_is_lost_by_edits_of_any_fixture() {
     figures.print("edits of fixtures");
 }
 
+/// What was committed is kept as it was: what is left of it after a cut is a copy, and no more is copied than that.
+#[test]
+fn a_cut_takes_memory_for_what_is_left_alone() {
+    let mut fs = Fs::new(&tree([("b", bucket([]))]));
+    fs.keep_journal();
+    // One is in memory, one in the journal alone.
+    let (held, kept) = (fs.create("b/held"), fs.create("b/kept"));
+    let (held, kept) = (held.expect("it is made"), kept.expect("it is made"));
+    let whole = vec![b'x'; 4 << 20];
+    fs.vfs.write(held, 1, &whole, false).expect("it is written");
+    fs.vfs.write(held, 0, b"x", false).expect("it is written");
+    fs.vfs.write(kept, 0, &whole, false).expect("it is written");
+    for is_committed in [false, true] {
+        if is_committed {
+            // A map is a copy here.
+            fs.journal().expect("there is one").refuse_maps();
+            fs.commit();
+        }
+        let pending = fs.pending();
+        for ino in [kept, held] {
+            if ino == held && !is_committed {
+                continue; // it is cut where it is
+            }
+            let journal = fs.journal().map(|journal| journal.bytes());
+            memory::with_at_most(1 << 20, || {
+                let refused = fs.truncate(ino, 3 << 20);
+                assert!(matches!(refused, Err(Error::NoMemory)), "{refused:?}");
+            });
+            assert_eq!(fs.journal().map(|journal| journal.bytes()), journal);
+            assert_eq!(fs.pending(), pending);
+        }
+    }
+
+    // Somebody else has it: who is told what was pending just now.
+    let fs = Fs::new(&tree([("b", bucket([]))]));
+    let ino = fs.save("b/held", &whole).expect("there is memory");
+    let moment = fs.vfs.moment();
+    let (cut, most) = memory::most_in(|| fs.truncate(ino, 1 << 10));
+    cut.expect("there is memory");
+    assert!(most < 1 << 20, "{most} bytes");
+    assert_eq!(fs.read("b/held").expect("it is there"), [b'x'; 1 << 10]);
+    drop(moment);
+}
+
 /// What does not fit into memory is refused, and nothing has happened: not to the file, nor in the journal.
 #[test]
 fn an_edit_for_which_there_is_no_memory_is_refused() {

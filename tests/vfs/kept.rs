@@ -133,7 +133,7 @@ fn what_the_journal_has_lost_is_an_error_and_is_not_committed() {
                 matches!(refused, Err(Error::Damaged(e)) if lost(&e)),
                 "{what}"
             );
-            assert!(fs.truncate(ino, 9).is_err(), "{what}");
+            assert!(fs.truncate(ino, 250_000).is_err(), "{what}");
             assert_eq!(fs.vfs.getattr(ino).unwrap().size, 300_000, "{what}");
 
             // It is written again, and all is well.
