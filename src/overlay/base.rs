@@ -1,5 +1,6 @@
 //! The base: the mounted snapshot, by inode number.
 
+use super::displaced::Displaced;
 use super::ino::{Ino, MAX_SLOTS};
 use super::order::{Elements, Order};
 use crate::bolt::meta::fnv1a;
@@ -29,6 +30,8 @@ struct Dirs {
     by_ino: HashMap<Ino, u32>,
     /// The root pages of the directories in `slots`.
     roots: HashSet<u64>,
+    /// Buckets in which a check has found keys out of order, by the place of their value.
+    disordered: HashSet<u64>,
 }
 
 #[derive(Clone)]
@@ -41,8 +44,12 @@ struct Dir {
     damaged: bool,
     /// Made when a name that is cut is looked up.
     long_names: Option<Arc<LongNames>>,
-    /// A listing has met keys out of order.
+    /// A listing or a check has met keys out of order.
     disordered: bool,
+    /// Made when a key is not found although keys are out of order.
+    displaced: Option<Arc<Displaced>>,
+    /// Damage has kept something in it from being removed.
+    refused: bool,
     /// Made when a listing of a bucket whose keys are out of order is gone on with.
     order: Option<Arc<Order>>,
 }
@@ -87,6 +94,8 @@ impl Base {
             damaged: false,
             long_names: None,
             disordered: false,
+            displaced: None,
+            refused: false,
             order: None,
         };
         let slots = vec![dir(Ino::ROOT, false), dir(Ino::BASE_ROOT, true)];
@@ -98,6 +107,7 @@ impl Base {
                 slots,
                 by_ino,
                 roots: HashSet::from([bucket.root]),
+                disordered: HashSet::new(),
             }),
             in_order,
         }
@@ -178,12 +188,14 @@ impl Base {
     /// The element of `dir` with this key.
     ///
     /// # Errors
-    /// What is wrong with a page on the way.
+    /// What is wrong with a page on the way; [`Damage::Displaced`] for a key that is known to be in
+    /// another place.
     pub fn find<'a>(&'a self, dir: &BaseDir<'a>, key: &[u8]) -> Result<Option<Element<'a>>> {
         let mut visited = Vec::new();
         let found = dir.bucket.get_knowing(key, self.known(&mut visited))?;
         if found.is_none() {
             self.set_known(dir, &visited);
+            self.verify_absent(dir, key)?;
         }
         Ok(found)
     }
@@ -302,6 +314,42 @@ impl Base {
         }
     }
 
+    /// As [`set_disordered`](Self::set_disordered) for the bucket whose value lies there.
+    pub(super) fn set_value_disordered(&self, value_offset: u64) {
+        let dirs = &mut *self.dirs.write();
+        dirs.disordered.insert(value_offset);
+        let known = dirs.slots.iter_mut();
+        for dir in known.filter(|d| d.bucket.value_offset == value_offset) {
+            dir.disordered = true;
+        }
+    }
+
+    /// Hands what is known of the keys of `dir` that no look-up finds to `look`, if keys are out of order.
+    pub(super) fn of_disordered<T>(
+        &self,
+        dir: &BaseDir<'_>,
+        look: impl FnOnce(&mut Option<Arc<Displaced>>) -> T,
+    ) -> Option<T> {
+        let slot = dir.slot as usize;
+        if !self.dirs.read().slots.get(slot)?.disordered {
+            return None;
+        }
+        Some(look(&mut self.dirs.write().slots.get_mut(slot)?.displaced))
+    }
+
+    /// Notes that damage has kept something in `dir` from being removed.
+    pub fn set_refused(&self, dir: &BaseDir<'_>) {
+        if let Some(dir) = self.dirs.write().slots.get_mut(dir.slot as usize) {
+            dir.refused = true;
+        }
+    }
+
+    /// Damage has kept something in `dir` from being removed.
+    pub fn has_refused(&self, dir: &BaseDir<'_>) -> bool {
+        let dirs = self.dirs.read();
+        dirs.slots.get(dir.slot as usize).is_some_and(|d| d.refused)
+    }
+
     /// Notes that a listing of `dir` has met damage.
     pub fn set_damaged(&self, dir: &BaseDir<'_>) {
         if let Some(dir) = self.dirs.write().slots.get_mut(dir.slot as usize) {
@@ -342,13 +390,16 @@ impl Dirs {
                 None => break,
             }
         }
+        let disordered = self.disordered.contains(&bucket.value_offset);
         self.slots.push(Dir {
             ino,
             bucket,
             pristine,
             damaged: false,
             long_names: None,
-            disordered: false,
+            disordered,
+            displaced: None,
+            refused: false,
             order: None,
         });
         self.by_ino.insert(ino, slot);

@@ -17,6 +17,7 @@ pub mod base;
 pub mod changes;
 pub mod content;
 pub mod count;
+pub mod displaced;
 pub mod ino;
 pub mod last;
 pub mod merged;

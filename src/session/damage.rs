@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::advice::{COPY_AGAIN, look};
 use super::store::Store;
-use crate::bolt::check::{self, Report, Severity, check};
+use crate::bolt::check::{self, Kind, Report, Severity, check};
 use crate::bolt::{Disk, OpenOptions, Snapshot};
 use crate::vfs::Vfs;
 
@@ -75,6 +75,10 @@ pub fn tell(vfs: &Vfs, path: &Path, report: &Report) {
     let (true, Some(first)) = (vfs.note_check(lines), found.next()) else {
         return;
     };
+    let disorder = report.findings.iter();
+    for found in disorder.filter(|found| found.kind == Kind::KeyOrder) {
+        vfs.note_disordered(found.path());
+    }
     if vfs.snapshot().is_cut() {
         return; // that was told, and explains the rest
     }

@@ -54,6 +54,12 @@ impl Vfs {
         true
     }
 
+    /// Takes note of a bucket, by its path from the root, in which a check has found keys out of order.
+    pub fn note_disordered(&self, path: &[Vec<u8>]) {
+        let map = self.snapshot().map();
+        map.steady(|| self.base.note_disordered(path));
+    }
+
     /// Says in words why an operation on `at` fails, if the reason lies in the database and was not
     /// told before: programs try again and again.
     pub fn note(&self, at: Ino, e: &Error) {

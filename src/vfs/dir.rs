@@ -1,6 +1,7 @@
 //! Directories: look up, list, create, remove.
 
 use super::{Attr, Error, Result, Vfs, control};
+use crate::bolt::{self, Damage};
 use crate::journal::Op;
 use crate::overlay::{Attrs, Found, Ino, Key, Kind, Node, Position, Staged};
 use crate::view::name::{self, Decoded};
@@ -59,6 +60,11 @@ impl Called<'_> {
     }
 }
 
+/// A key that can be read, and not edited.
+pub(super) fn is_displaced(e: &bolt::Error) -> bool {
+    matches!(e, bolt::Error::Page { damage, .. } if *damage == Damage::Displaced)
+}
+
 /// The root bucket of the tree as it stands, or as it was at mounting.
 pub(super) fn is_root(dir: Ino) -> bool {
     dir == Ino::ROOT || dir == Ino::BASE_ROOT
@@ -78,7 +84,15 @@ impl Vfs {
         }
         self.steady(|| {
             let staged = self.read_staged();
-            let found = self.find(&staged, dir, name)?.ok_or(Error::NotFound)?;
+            let found = match self.find(&staged, dir, name) {
+                Err(Error::Damaged(e)) if is_displaced(&e) => {
+                    let key = self.key(&staged, dir, Called::Name(name))?;
+                    let key = key.ok_or(Error::NotFound)?;
+                    self.merged(&staged).displaced(dir, &key)
+                }
+                found => Ok(found?),
+            };
+            let found = found?.ok_or(Error::NotFound)?;
             Ok(self.attr(&staged, &found))
         })
     }
@@ -361,6 +375,16 @@ impl Vfs {
             return Err(Error::NotPermitted);
         }
         self.must_be_editable(dir)?;
+        let removed = self.remove_entry(dir, called, kind);
+        if matches!(removed, Err(Error::Damaged(_)))
+            && let Some(dir) = self.base.dir(dir)?
+        {
+            self.base.set_refused(&dir);
+        }
+        removed
+    }
+
+    fn remove_entry(&self, dir: Ino, called: Called<'_>, kind: Kind) -> Result<()> {
         let mut staged = self.edit()?;
         let key = self.key(&staged, dir, called)?.ok_or(Error::NotFound)?;
         let found = self
@@ -371,7 +395,7 @@ impl Vfs {
         match (kind, found.kind) {
             (Kind::File, Kind::Directory) => return Err(Error::IsDirectory),
             (Kind::Directory, Kind::File) => return Err(Error::NotDirectory),
-            (Kind::Directory, Kind::Directory) => self.must_be_empty(&staged, ino)?,
+            (Kind::Directory, Kind::Directory) => self.must_be_empty(&staged, ino, called)?,
             (Kind::File, Kind::File) => {}
         }
         self.take_out(&mut staged, dir, &key, ino, kind)?;
@@ -405,15 +429,26 @@ impl Vfs {
     }
 
     /// What cannot be read does not keep a bucket from being removed: who removes it by name after
-    /// all that was readable is gone means it.
-    pub(super) fn must_be_empty(&self, staged: &Staged, dir: Ino) -> Result<()> {
+    /// all that was readable is gone means it. Nor does what damage keeps from being removed, once that
+    /// was refused. A journal calls it by its key: there it was decided.
+    pub(super) fn must_be_empty(
+        &self,
+        staged: &Staged,
+        dir: Ino,
+        called: Called<'_>,
+    ) -> Result<()> {
         let listing = match self.merged(staged).list(dir, Position::Start) {
             Ok(listing) => listing,
             Err(_) => return Ok(()),
         };
-        match listing.filter_map(Result::ok).next() {
-            Some(_) => Err(Error::NotEmpty),
-            None => Ok(()),
+        let base_dir = self.base.dir(dir).ok().flatten();
+        let refused = base_dir.is_some_and(|base_dir| self.base.has_refused(&base_dir));
+        let spare = refused || matches!(called, Called::Key(_));
+        let counts = |key: &[u8]| !spare || self.below_for_edit(staged, dir, key).is_ok();
+        let mut entries = listing.filter_map(Result::ok);
+        match entries.any(|entry| counts(entry.key)) {
+            true => Err(Error::NotEmpty),
+            false => Ok(()),
         }
     }
 }

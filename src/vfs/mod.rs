@@ -500,7 +500,11 @@ impl Vfs {
         if let Some(base_dir) = self.base.dir(dir)? {
             self.base.verify_editable(&base_dir, key)?;
         }
-        Ok(self.merged(staged).below(dir, key)?)
+        match self.merged(staged).below(dir, key) {
+            // Made before anybody knew: it can be taken back.
+            Err(e) if dir::is_displaced(&e) && staged.entry(dir, key).is_some() => Ok(None),
+            below => Ok(below?),
+        }
     }
 
     /// As [`below_for_edit`](Self::below_for_edit) where `ino` is the base's node at `key`. Damage can

@@ -84,7 +84,9 @@ impl Vfs {
             (RenameMode::Replace, Some((other, kind))) => match (source_kind, kind) {
                 (Kind::File, Kind::Directory) => return Err(Error::IsDirectory),
                 (Kind::Directory, Kind::File) => return Err(Error::NotDirectory),
-                (Kind::Directory, Kind::Directory) => self.must_be_empty(&staged, other)?,
+                (Kind::Directory, Kind::Directory) => {
+                    self.must_be_empty(&staged, other, new_name)?
+                }
                 (Kind::File, Kind::File) => {}
             },
             (_, None) => {}

@@ -6,6 +6,7 @@ mod beside;
 mod common;
 mod count;
 mod cut;
+mod displaced;
 mod failing;
 mod told;
 

@@ -5,6 +5,7 @@ use boltfs::overlay::Which;
 use boltfs::vfs::Error;
 use boltfs::view::name;
 
+use crate::common::Fixture;
 use crate::common::build::{Build, paged, plain};
 use crate::common::fs::{Fs, options};
 use crate::refused;
@@ -219,7 +220,14 @@ fn what_stands_where_no_look_up_goes_is_not_edited_in_vain() {
         Error::Damaged(_)
     );
     refused!(fs.vfs.unlink(ino(b"r"), b"k"), Error::Damaged(_));
-    refused!(fs.rm("bucket/q"), Error::NotFound);
+    refused!(fs.rm("bucket/q"), Error::Damaged(_));
+    refused!(fs.mv("bucket/q", "bucket/z"), Error::Damaged(_));
+    refused!(fs.mv("bucket/m", "bucket/q"), Error::Damaged(_));
+    refused!(
+        fs.vfs.unlink(fs.at("bucket").unwrap(), b"q"),
+        Error::Damaged(_)
+    );
+    assert_eq!(fs.read("bucket/q").unwrap(), b"lost");
     assert_eq!(fs.pending(), [""; 0]);
     // Beside it all is as ever.
     fs.save("bucket/n", "edited").unwrap();
@@ -231,6 +239,42 @@ fn what_stands_where_no_look_up_goes_is_not_edited_in_vain() {
         ),
         Err(_) => assert_eq!(fs.disk.bytes(), file),
     }
+}
+
+/// Where nobody has listed the bucket, a check tells, and the commit at the latest.
+#[test]
+fn no_key_is_made_twice() {
+    let file = std::fs::read(Fixture::named("page-stale.db").copy().1).unwrap();
+    let listed = |fs: &Fs| fs.ls("bad").iter().filter(|name| *name == "aaaa").count();
+    assert_eq!(listed(&Fs::over(file.clone(), options())), 1);
+    let known = Fs::over(file.clone(), options());
+    known.vfs.note_disordered(&[b"bad".to_vec()]);
+    assert!(known.read("bad/aaaa").is_ok());
+    let bad = known.at("bad").unwrap();
+    refused!(
+        known.vfs.create(bad, b"aaaa", 0o600, 0, 0),
+        Error::Damaged(_)
+    );
+    refused!(known.mkdir("bad/aaaa"), Error::Damaged(_));
+    refused!(known.rm("bad/aaaa"), Error::Damaged(_));
+    refused!(known.mv("bad/key-000", "bad/aaaa"), Error::Damaged(_));
+    known.save("bad/aaab", "new").unwrap();
+
+    let mut late = Fs::over(file.clone(), options());
+    let bad = late.at("bad").unwrap();
+    late.vfs.create(bad, b"aaaa", 0o600, 0, 0).unwrap();
+    late.vfs.note_disordered(&[b"bad".to_vec()]);
+    let why = late.try_commit().unwrap_err().to_string();
+    assert!(
+        why.contains("holds a key that belongs to another page"),
+        "{why}"
+    );
+    assert_eq!(late.disk.bytes(), file);
+    late.rm("bad/aaaa").unwrap();
+    assert_eq!(late.pending(), [""; 0]);
+    late.save("good/new", "new").unwrap();
+    late.try_commit().unwrap();
+    assert_eq!(listed(&Fs::over(late.disk.bytes(), options())), 1);
 }
 
 /// Nothing that can be done to any of the damaged databases ends in a panic, or goes on for ever.
