@@ -271,8 +271,8 @@ fn a_mount_is_named_by_whatever_name_its_database_is_given() {
     ))
     .expect_success();
     let hidden = format!(
-        "/db is in use by boltfs (pid {server}). Its mount is not in the directory tree any more (as after umount -l): it \
-         ends, and commits, when nothing uses it. (--wait SECONDS waits for the lock.)\n"
+        "/db is in use by boltfs (pid {server}). It has no mount in the directory tree: after umount -l it ends, and commits, when \
+         nothing uses it any more. (--wait SECONDS waits for the lock.)\n"
     );
     assert_failed(&case.boltfs(&["db", "other"]), 1, &hidden);
     drop(user);
@@ -292,6 +292,19 @@ fn a_mount_is_named_by_whatever_name_its_database_is_given() {
     case.sh(&format!("$as_root kill -TERM {server}"))
         .expect_success();
     case.await_end();
+    // A check has none.
+    case.sh("cp /bin/bash boltfs; mkfifo fifo; echo 'read -r line < fifo' > check")
+        .expect_success();
+    let check = case.start("bash -c 'exec 9< db; flock 9; exec ./boltfs check'");
+    let comm = format!("/proc/{}/comm", check.id());
+    common::process::wait_until("it has the lock", Duration::from_secs(30), || {
+        fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "boltfs")
+    });
+    let stop = format!(
+        "/db is in use by boltfs (pid {}). Stop that process first. (--wait",
+        check.id()
+    );
+    assert_failed(&case.boltfs(&["db", "other"]), 1, &stop);
 }
 
 #[test]

@@ -53,9 +53,10 @@ fn in_use(file: &File, path: &Path, waited: Duration) -> Failure {
     for (i, &pid) in holders.iter().enumerate() {
         let name = process::name(pid);
         etcd |= name == "etcd";
-        if name == "boltfs" {
+        if name == "boltfs"
+            && let Ok(theirs) = mountinfo::of_process(pid)
+        {
             // Perhaps another mount namespace has it.
-            let theirs = mountinfo::of_process(pid).unwrap_or_default();
             if let Some(point) = mounted_at(&theirs, file, path) {
                 return Failure::new(
                     format!(
@@ -64,7 +65,8 @@ fn in_use(file: &File, path: &Path, waited: Duration) -> Failure {
                     format!("Unmount it there first: boltfs umount {point}"),
                 );
             }
-            hidden = true;
+            // A check has the lock, and never a mount.
+            hidden = process::argument(pid, 1).is_none_or(|word| word != "check");
         }
         let _ = write!(
             what,
@@ -78,8 +80,8 @@ fn in_use(file: &File, path: &Path, waited: Duration) -> Failure {
     let next = if etcd {
         "Stop etcd first, or save a snapshot and edit that: etcdctl snapshot save FILE."
     } else if hidden {
-        "Its mount is not in the directory tree any more (as after umount -l): it ends, and commits, \
-         when nothing uses it."
+        "It has no mount in the directory tree: after umount -l it ends, and commits, when nothing uses \
+         it any more."
     } else {
         "Stop that process first."
     };

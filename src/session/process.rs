@@ -18,6 +18,13 @@ pub fn name(pid: u32) -> String {
     }
 }
 
+/// Word `number` of a process's command line, where word 0 is its own name.
+pub fn argument(pid: u32, number: usize) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let word = line.split(|&byte| byte == 0).nth(number)?;
+    Some(String::from_utf8_lossy(word).into_owned())
+}
+
 /// Whether there is such a process.
 pub fn is_alive(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
