@@ -413,6 +413,33 @@ fn an_ordinary_user_mounts_through_fusermount3() {
     assert_eq!(lines.next(), None, "{output}");
 }
 
+/// An ordinary user unmounts through `fusermount3`, which goes on when `boltfs umount` is killed.
+#[test]
+fn a_discard_is_obeyed_whoever_comes_to_unmount_for_it() {
+    let case = Case::new();
+    let before = fs::read(case.db()).unwrap();
+    in_namespace(
+        &case,
+        r#"
+        mknod fuse c 10 229; chmod 666 fuse; mount --bind fuse /dev/fuse
+        cp "$(command -v boltfs)" .; mkdir slow user user/mnt; mv db user/db; chmod 755 .
+        printf '#!/bin/bash
+touch user/begun; until [ -e user/go ]; do sleep 0.05; done; exec /bin/fusermount3 "$@"
+' > slow/fusermount3
+        sed -i "s|user/|$PWD/user/|g" slow/fusermount3; chmod 755 slow slow/fusermount3; chown -R 65534:65534 user
+        user="setpriv --reuid=65534 --regid=65534 --clear-groups"
+        $user ./boltfs user/db user/mnt; $user sh -c 'echo new > user/mnt/b/k'
+        PATH="$PWD/slow:$PATH" $user ./boltfs umount --discard user/mnt & umount=$!
+        until [ -e user/begun ]; do sleep 0.05; done
+        kill -9 $umount; wait $umount || true; sleep 0.3; touch user/go
+        while grep -q "fuse.boltfs $PWD/user/db " /proc/self/mountinfo; do sleep 0.05; done
+        flock user/db true; cp user/db db; not ls user/db.boltfs-journal
+        "#,
+    )
+    .expect_success();
+    assert!(fs::read(case.db()).unwrap() == before);
+}
+
 #[test]
 fn who_may_only_read_the_database_edits_a_copy_of_it() {
     let case = Case::new();

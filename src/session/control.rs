@@ -385,6 +385,18 @@ impl Client {
         self.requests.set_write_timeout(Some(patience))
     }
 
+    /// The processes started from now on hold the conversation open too: as long as one of them may
+    /// still unmount for us, what we have asked for counts.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn share_with_children(&self) -> io::Result<()> {
+        Ok(rustix::io::fcntl_setfd(
+            &self.requests,
+            rustix::io::FdFlags::empty(),
+        )?)
+    }
+
     /// Asks to be told the report when the mount has ended, and to drop the edits then if
     /// `discard`. Returns once the process knows, which may take `patience` if that is given.
     ///

@@ -70,6 +70,9 @@ pub fn umount(given: &Path, how: Unmount) -> Result<Report> {
         Ok(None) => {}
     }
     refuse_if_elsewhere(&mount)?;
+    client
+        .share_with_children()
+        .map_err(|e| broke_off(&mount, &e))?;
     match unmount_plainly(&mount) {
         // Not mounted: somebody was quicker, and the report is under way.
         Ok(()) | Err(Refused::NotMounted) => {}
