@@ -77,7 +77,7 @@ fn failed(store: &Store) -> Report {
     let journal = store.vfs().journal_path();
     let message = match (store.keep_recovered(), journal) {
         (Ok(Some(journal)), _) => format!(
-            "discarded what the command did, {}. The edits that were recovered are still in {}: {}",
+            "discarded what the command did, {}. The edits that were recovered are still in {}: {}.",
             unchanged(store),
             journal.display(),
             store.again()

@@ -10,6 +10,7 @@ use super::edits::summary;
 use super::failure::{Failure, Result};
 use super::goal::Goal;
 use super::newfile::{NewFile, PutError};
+use super::output;
 use super::store::Store;
 use super::terminal::visible;
 use crate::bolt::{DbFile, Disk, Map, Metas, Snapshot};
@@ -149,7 +150,21 @@ pub fn prepare(store: &Store, unfinished: Unfinished) -> Result<()> {
             State::Changed(origin) => return Err(changed(&path, store, origin)),
         }
     } else if unfinished == Unfinished::Recover {
-        log::warn!("nothing to recover: {} does not exist", path.display());
+        let near: Vec<_> = [store.path().parent(), path.parent()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let other = output::left_behind(store.path(), &near).map_or(String::new(), |output| {
+            format!(
+                ". {} holds edits of an earlier mount: take them up with --output {} --recover",
+                path_of(&output).display(),
+                output.display()
+            )
+        });
+        log::warn!(
+            "nothing to recover: {} does not exist{other}",
+            path.display()
+        );
     }
     if resumed.is_none() {
         warn_if_not_writable(&path);

@@ -251,7 +251,7 @@ impl Store {
     /// # Errors
     /// All of them are still in the journal, and why.
     pub fn keep_recovered(&self) -> io::Result<Option<PathBuf>> {
-        if self.written.lock().unknown.is_some() {
+        if self.vfs.has_recovered() && self.written.lock().unknown.is_some() {
             return Err(io::Error::other("a commit of it may have been made"));
         }
         self.vfs.keep_recovered()

@@ -292,6 +292,11 @@ impl Vfs {
         self.end_journal(None, &self.read_staged());
     }
 
+    /// The journal has edits of an earlier mount that were made again.
+    pub fn has_recovered(&self) -> bool {
+        self.journal.lock().recovered.is_some()
+    }
+
     /// The edits of this mount are to be dropped, and those of an earlier one that were made again
     /// stay in the journal. Nothing is to be edited after it.
     ///

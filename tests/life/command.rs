@@ -28,7 +28,7 @@ fn a_command_that_fails_leaves_the_recovered_edits_in_the_journal() {
     let (before, edits) = (fs::read(case.db()).unwrap(), journal(&case));
     let kept = format!(
         "boltfs: discarded what the command did, {} is unchanged. The edits that were recovered are still in \
-         {}: mount again with --recover\n",
+         {}: mount again with --recover.\n",
         case.db().display(),
         case.join("db.boltfs-journal").display()
     );

@@ -210,6 +210,17 @@ fn a_killed_mount_with_output_is_recovered() {
     );
     assert_failed(&case.boltfs(&["status", "mnt"]), 1, &again);
     assert_failed(&case.boltfs(&["umount", "mnt"]), 1, &again);
+    // By another name they are not there, which is said.
+    let other =
+        case.sh("boltfs --output other --recover db mnt; not ls mnt/b/new; boltfs umount mnt");
+    let told = format!(
+        "nothing to recover: {0}.boltfs-journal does not exist. {1}.boltfs-journal holds edits of an earlier mount: take \
+         them up with --output {1} --recover\n",
+        case.join("other").display(),
+        case.join("out").display()
+    );
+    let other = other.expect_success();
+    assert!(other.stderr.contains(&told), "{other}");
     let asked = case.boltfs(&["--output", "out", "db", "mnt"]);
     assert_failed(&asked, 1, "Mount with --recover");
     case.sh("boltfs --output out --recover db mnt; boltfs umount mnt")
