@@ -266,7 +266,7 @@ impl Mounted {
         Ok(())
     }
 
-    /// `rm -r`: what cannot be removed stays.
+    /// `rm -r` and `rmdir`: what cannot be removed stays, until the bucket goes.
     fn remove_all(&mut self, path: &Path) -> Result<()> {
         let Some((last, parent)) = path.split_last() else {
             return Ok(());
@@ -278,25 +278,29 @@ impl Mounted {
             .into_iter()
             .flat_map(|b| b.nodes.keys().cloned())
             .collect();
+        let mut refused = HashSet::new();
         for key in keys {
-            match self.get(path, &key) {
+            let removed = match self.get(path, &key) {
                 Some(Node::Bucket(_)) => {
-                    let below = [&path[..], &[key]].concat();
-                    let _ = self.remove_all(&below);
+                    let mut below = path.clone();
+                    below.push(key.clone());
+                    self.remove_all(&below)
                 }
-                _ => drop(self.unlink(path, dir, &key)),
+                _ => self.unlink(path, dir, &key),
+            };
+            if matches!(removed, Err(Error::Damaged(_) | Error::NotEmpty)) {
+                refused.insert(key);
             }
         }
         self.vfs.rmdir(
             self.resolve(&parent)?,
             &name::encode(last, parent.is_empty()),
         )?;
-        let left = self
-            .tree
-            .bucket(path)
-            .map_or(0, |bucket| bucket.nodes.len());
+        let bucket = self.tree.bucket(path);
+        let mut left = bucket.into_iter().flat_map(|bucket| bucket.nodes.keys());
         assert!(
-            left == 0 || self.is_displaced(&parent, last),
+            left.all(|key| refused.contains(key) || self.is_displaced(path, key))
+                || self.is_displaced(&parent, last),
             "{} was not empty",
             show(path)
         );
