@@ -23,7 +23,7 @@ pub const SUCCESS: u8 = 0;
 pub const FAILURE: u8 = 1;
 /// The command line was not understood.
 pub const USAGE: u8 = 2;
-/// `diff` could not show what is pending, as diff(1) has it.
+/// `diff` could not show what is pending, or `check` not check, as diff(1) has it.
 pub const TROUBLE: u8 = 2;
 /// With a command: boltfs itself failed, before the command or in committing its edits.
 pub const FAILURE_WITH_COMMAND: u8 = 125;
@@ -43,7 +43,8 @@ boltfs [OPTIONS] DB MOUNTPOINT
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong
-usage. With COMMAND its own; 125 if boltfs failed, 126 or 127 if it cannot run.";
+usage, or not checked. With COMMAND its own; 125 if boltfs failed, 126 or 127 if
+it cannot run.";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -140,7 +141,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Look for damage; exit status 1 if there is any
+    /// Look for damage
+    ///
+    /// Exit status: 0 no errors (there may be warnings), 1 errors, 2 it could not be checked.
     Check {
         /// The database file
         #[arg(value_name = "DB")]
@@ -328,7 +331,11 @@ fn dispatch(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8
             database,
             meta,
             wait,
-        }) => session::run_check(&database, meta, Duration::from_secs(wait)),
+        }) => Ok(or_trouble(session::run_check(
+            &database,
+            meta,
+            Duration::from_secs(wait),
+        ))),
         Some(Command::Umount { point, discard }) => {
             let how = Unmount {
                 discard,
@@ -338,12 +345,17 @@ fn dispatch(cli: Cli, args: &[OsString], process: Process) -> session::Result<u8
         }
         Some(Command::Journal { journal }) => session::show_journal(&journal),
         Some(Command::Status { point }) => session::run_status(point.as_deref()),
-        Some(Command::Diff { point }) => Ok(session::run_diff(&point).unwrap_or_else(|failure| {
-            say(&failure);
-            TROUBLE
-        })),
+        Some(Command::Diff { point }) => Ok(or_trouble(session::run_diff(&point))),
         None => mount(cli, args, process),
     }
+}
+
+/// The exit status of what answers a question with its own.
+fn or_trouble(answer: session::Result<u8>) -> u8 {
+    answer.unwrap_or_else(|failure| {
+        say(&failure);
+        TROUBLE
+    })
 }
 
 fn umount(point: &Path, how: Unmount) -> session::Result<u8> {

@@ -187,9 +187,10 @@ fn a_word_that_is_no_database_is_taken_for_the_command_that_was_meant() {
         &["-r", "none", "mnt"],
         &["--dry-run", "none", "mnt"],
     ] {
+        let status = if args[0] == "check" { 2 } else { 1 };
         assert_failed(
             &case.boltfs(args),
-            1,
+            status,
             "none does not exist. Check the path.\n",
         );
     }

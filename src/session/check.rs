@@ -11,10 +11,10 @@ use super::{database, lock};
 use crate::bolt::check::{self, Kind, OtherState, Report, Severity, check};
 use crate::bolt::{DbFile, Disk, Map, OpenOptions, Snapshot};
 
-/// The file is sound; notes do not count.
-const SOUND: u8 = 0;
-/// Errors or warnings were found.
-const UNSOUND: u8 = 1;
+/// No errors were found; warnings do not count.
+const NO_ERRORS: u8 = 0;
+/// Errors were found.
+const ERRORS: u8 = 1;
 
 /// A check takes this long before it shows how far it has come.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -55,7 +55,10 @@ pub fn run_check(path: &Path, meta: Option<u8>, wait: Duration) -> Result<u8> {
     // Who closed the other end has seen enough; the exit status still says the rest.
     let said = told(path, &snapshot, &report);
     let _ = io::stdout().write_all(visible(&said).as_bytes());
-    Ok(if report.is_sound() { SOUND } else { UNSOUND })
+    Ok(match report.findings.count(Severity::Error) {
+        0 => NO_ERRORS,
+        _ => ERRORS,
+    })
 }
 
 fn map(file: &DbFile) -> Result<Map> {
