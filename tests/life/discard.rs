@@ -158,7 +158,11 @@ fn two_who_unmount_at_once_are_both_told_and_a_discard_wins() {
         );
         let text = output.expect_success().text();
         case.await_end();
-        let told: Vec<_> = text.lines().collect();
+        // On a machine that is busy a commit takes long, which is told too.
+        let told = text
+            .lines()
+            .filter(|line| !line.contains(": still at work on "));
+        let told: Vec<_> = told.collect();
         let [one, ended, two, ended_too] = told[..] else {
             panic!("round {round}: {text}")
         };
