@@ -3,6 +3,7 @@
 
 use crate::bolt::{Disk, Map};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ struct Source {
     map: Option<Map>,
     /// Pieces read since it was mapped, that the map does not reach.
     missed: u32,
+    /// Where the pieces lie that could not be read when they were tried last.
+    lost: BTreeSet<u64>,
 }
 
 /// Some bytes of a content that lie in a journal, one behind the other.
@@ -43,6 +46,9 @@ struct Lost(Option<io::Error>);
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
+            Some(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("the journal was cut by another program")
+            }
             Some(e) => e.fmt(f),
             None => f.write_str("the journal was changed by another program, or its disk fails"),
         }
@@ -73,6 +79,7 @@ impl Kept {
             disk: Some(disk),
             map: None,
             missed: 0,
+            lost: BTreeSet::new(),
         }))
     }
 
@@ -102,6 +109,22 @@ impl Kept {
     /// They are not those that were written ([`is_lost`]), or there is no memory for them. `out` is as
     /// before then.
     pub fn read(&self, piece: Piece, start: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        let read = self.try_read(piece, start, out);
+        match &read {
+            Ok(()) => self.0.lock().found(piece),
+            Err(e) if is_lost(e) => drop(self.0.lock().lost.insert(piece.at)),
+            Err(_) => {}
+        }
+        read
+    }
+
+    /// Whether one of these pieces could not be read when it was tried last.
+    pub fn has_lost(&self, pieces: &[Piece]) -> bool {
+        let source = self.0.lock();
+        !source.lost.is_empty() && pieces.iter().any(|piece| source.lost.contains(&piece.at))
+    }
+
+    fn try_read(&self, piece: Piece, start: u32, out: &mut Vec<u8>) -> io::Result<()> {
         let len = piece.end.saturating_sub(start) as usize;
         let before = out.len();
         out.try_reserve(len)?;
@@ -132,6 +155,12 @@ impl Kept {
 }
 
 impl Source {
+    fn found(&mut self, piece: Piece) {
+        if !self.lost.is_empty() {
+            self.lost.remove(&piece.at);
+        }
+    }
+
     /// Appends `len` bytes at `at` to `out`, if they are mapped. A copy is taken before it is verified:
     /// others can still write to the file.
     ///

@@ -106,6 +106,14 @@ impl Content {
         Ok(self.len() == bytes.len() && self.starts_with(bytes)?)
     }
 
+    /// Whether it could not be read when somebody tried last. Reads nothing.
+    pub fn is_known_lost(&self) -> bool {
+        match &self.0 {
+            Form::Held(_) => false,
+            Form::Kept(kept, pieces) => kept.has_lost(pieces),
+        }
+    }
+
     /// All bytes, if they are in memory.
     pub fn held(&self) -> Option<&[u8]> {
         match &self.0 {

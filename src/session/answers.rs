@@ -63,7 +63,9 @@ impl Respond for Answers {
             })
             .map_err(|e| e.to_string())?;
         let damage = self.vfs.damage();
-        Ok(json!({ "info": info, "changes": changes, "damage": damage }))
+        let lost = self.vfs.lost();
+        let lost = lost.get(..most).unwrap_or(&lost);
+        Ok(json!({ "info": info, "changes": changes, "damage": damage, "lost": lost }))
     }
 
     fn changes(&self, each: &mut EachChange<'_>) -> Result<Value, ChangesError> {

@@ -108,6 +108,21 @@ fn print(out: &mut dyn Write, mount: &Mount, status: &Value) -> io::Result<()> {
         writeln!(out, "  all of it: boltfs check {}", line(&database))?;
     }
 
+    let lost = status["lost"].as_array().map_or(&[][..], Vec::as_slice);
+    for key in lost.iter().filter_map(Value::as_str).take(LISTED) {
+        writeln!(
+            out,
+            "  lost: what was written to {} cannot be read back from the journal",
+            line(key)
+        )?;
+    }
+    if !lost.is_empty() {
+        writeln!(
+            out,
+            "  nothing more is committed before that is written again or removed"
+        )?;
+    }
+
     let pending = info["pending"].as_u64().unwrap_or(0);
     let listed = status["changes"].as_array().map_or(&[][..], Vec::as_slice);
     let changes: Vec<Told> = listed.iter().filter_map(change::from_json).collect();
@@ -280,6 +295,16 @@ mod tests {
         let wanted = "/db is mounted on /mnt\n  output, transaction 2\n  the older state, of meta page \
                       0; transaction 3 is newer: a commit gives it up\n  damage: bucket b: page 9 is^[ \
                       lost\n  all of it: boltfs check /db\nNothing is pending.\n";
+        assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn what_the_journal_has_lost_is_told_with_what_to_do() {
+        let info = json!({ "mode": "read-write", "txid": 2, "pending": 0, "journal": "/j" });
+        let text = shown(&json!({ "info": info, "damage": [], "lost": ["b/long\u{1b}"] }));
+        let wanted = "/db is mounted on /mnt\n  read-write, transaction 2\n  lost: what was written to \
+                      b/long^[ cannot be read back from the journal\n  nothing more is committed before \
+                      that is written again or removed\nNothing is pending.\n";
         assert_eq!(text, wanted);
     }
 

@@ -7,6 +7,7 @@ use crate::overlay::{Ino, Staged};
 use crate::view::name;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::io;
 
 /// More pages than anybody reads about one by one.
 const MOST: usize = 100;
@@ -14,8 +15,6 @@ const MOST: usize = 100;
 /// numbers.
 const CUT: u64 = u64::MAX;
 const UNREADABLE: u64 = u64::MAX - 1;
-/// Stands for what the journal has lost.
-const JOURNAL: u64 = u64::MAX - 2;
 
 /// What was told.
 #[derive(Default)]
@@ -26,8 +25,18 @@ struct Known {
     pages: BTreeSet<u64>,
     /// Each place in words.
     lines: Vec<String>,
+    /// Files whose content the journal has lost.
+    lost: BTreeSet<Ino>,
     /// A check of all of it has told what it found.
     checked: bool,
+}
+
+/// The files of which it is known that the journal has lost their content.
+fn lost_files(staged: &Staged) -> impl Iterator<Item = Ino> {
+    staged.nodes().filter_map(|(ino, node)| {
+        let content = node.content.as_ref()?;
+        content.is_known_lost().then_some(ino)
+    })
 }
 
 impl Vfs {
@@ -81,7 +90,9 @@ impl Vfs {
                 return;
             }
             bolt::Error::Page { pgid, .. } => *pgid,
-            bolt::Error::Io { source, .. } if is_lost(source) => return self.note_lost_edit(e),
+            bolt::Error::Io { source, .. } if is_lost(source) => {
+                return self.note_lost_edit(staged, at, source);
+            }
             _ => 0,
         };
         if !self.is_first(page) {
@@ -121,15 +132,42 @@ impl Vfs {
         }
     }
 
-    /// Says once that the journal has lost what was written.
-    fn note_lost_edit(&self, e: &bolt::Error) {
-        if self.is_first(JOURNAL) {
-            log::error!(
-                "{e}. It reads as an input/output error, and a commit is refused as long as it is \
-                 pending: write it again, or take its old value back (see .boltfs/base)"
-            );
-            self.told.0.lock().lines.push(e.to_string());
+    /// Says once of each key that the journal has lost what was written to it. `at` is what somebody
+    /// wanted to read: the key, or all that is pending.
+    fn note_lost_edit(&self, staged: &Staged, at: Ino, why: &io::Error) {
+        let tree = self.merged(staged);
+        let is_lost = |ino| {
+            let content = staged.node(ino).and_then(|node| node.content.as_ref());
+            content.is_some_and(|content| content.is_known_lost())
+        };
+        let lost: Vec<Ino> = match is_lost(at) {
+            true => vec![at],
+            false => lost_files(staged).collect(),
+        };
+        for ino in lost {
+            let Some(path) = tree.path(ino) else {
+                continue;
+            };
+            let is_new = {
+                let mut known = self.told.0.lock();
+                known.lost.len() < MOST && known.lost.insert(ino)
+            };
+            if is_new {
+                let path = name::path(path.iter().map(|key| &**key));
+                log::error!(
+                    "what was written to {path} cannot be read back from the journal ({why}). It reads \
+                     as an input/output error, and nothing is committed before it is written again, \
+                     removed, or given its old value again (see .boltfs/base)"
+                );
+            }
         }
+    }
+
+    /// The keys of which it is known that the journal has lost what was written to them, by the names of
+    /// the mount.
+    pub fn lost(&self) -> Vec<String> {
+        let lost: Vec<Ino> = lost_files(&self.read_staged()).collect();
+        self.paths(&lost)
     }
 
     fn is_first(&self, page: u64) -> bool {

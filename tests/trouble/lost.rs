@@ -9,7 +9,7 @@ use crate::database;
 const HARMS: [(&str, &str); 2] = [
     (
         "truncate -s 1000 db.boltfs-journal",
-        "failed to fill whole buffer",
+        "the journal was cut by another program",
     ),
     (
         "printf harm | dd of=db.boltfs-journal bs=1 seek=5000 conv=notrunc status=none",
@@ -122,6 +122,33 @@ fn edits_behind_what_was_lost_and_written_again_are_not_said_to_be_safe_in_the_j
     case.sh("mv db.rescued-* db").expect_success();
     assert_eq!(case.value("b", "k").as_deref(), Some("behind"));
     assert_eq!(case.value("b", "long"), Some("y".repeat(20_000)));
+}
+
+/// However often it is read, and whoever asks what is pending.
+#[test]
+fn each_key_that_is_lost_is_told_once_by_name() {
+    for (harm, why) in HARMS {
+        let case = Case::with(database);
+        let output = case.sh(&format!(
+            "boltfs -f db mnt 2> log & for n in $(seq 600); do mountpoint -q mnt && break; sleep 0.1; done
+             echo short > mnt/b/k; for key in one two; do head -c 10000 /dev/zero | tr '\\0' x > mnt/b/$key; done
+             truncate -s 16000 db.boltfs-journal; {harm}; {FORGET}
+             for n in 1 2 3; do for key in one two; do if cat mnt/b/$key; then exit 9; fi; done; cat mnt/.boltfs/pending || true; done 2> tried
+             for key in one two; do echo again > mnt/b/$key; done
+             boltfs status mnt > status; boltfs umount mnt; wait; grep 'what was written' log; grep -c lost status || true"
+        ));
+        let second = "the journal was cut by another program";
+        let told = |key: &str, why: &str| {
+            format!(
+                "boltfs: what was written to b/{key} cannot be read back from the journal ({why}). It reads as an \
+                 input/output error, and nothing is committed before it is written again, removed, or given its old value again \
+                 (see .boltfs/base)\n"
+            )
+        };
+        let wanted = told("one", why) + &told("two", second) + "0\n";
+        assert_eq!(output.expect_success().text(), wanted, "{harm}");
+        assert_eq!(case.value("b", "two").as_deref(), Some("again\n"));
+    }
 }
 
 #[test]

@@ -253,7 +253,9 @@ fn names_lost(fs: &mut Fs, key: &str) {
 fn what_was_committed_and_is_lost_since_is_in_the_way_until_it_is_written_again_or_removed() {
     for settled in [false, true] {
         let mut fs = committed_and_lost(settled);
+        assert_eq!(fs.vfs.lost(), Vec::<String>::new());
         assert!(fs.read("b/json").is_err());
+        assert_eq!(fs.vfs.lost(), ["b/json"]);
         assert_eq!(fs.pending(), Vec::<String>::new());
         fs.save("b/other", "other").unwrap();
         assert_eq!(fs.pending(), ["added\tb/other\t-\t5\t"]);
@@ -262,6 +264,7 @@ fn what_was_committed_and_is_lost_since_is_in_the_way_until_it_is_written_again_
         assert!(fs.try_commit().is_err());
 
         fs.save("b/json", json("again", 2)).unwrap();
+        assert!(!fs.vfs.lost().contains(&"b/json".to_owned()));
         fs.rm("b/moved").unwrap();
         names_lost(&mut fs, "b/text");
         fs.mv("b/text", "b/to").unwrap();
@@ -278,6 +281,7 @@ fn what_was_committed_and_is_lost_since_is_in_the_way_until_it_is_written_again_
                 "changed\tb/text\t-\t301\tthe value before cannot be read back"
             ]
         );
+        assert_eq!(fs.vfs.lost(), Vec::<String>::new());
         // As new keys get it: what was stored last is not known.
         for _ in 0..3 {
             let tree = fs.commit();
