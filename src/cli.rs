@@ -34,7 +34,9 @@ Mount, edit, unmount: all edits are committed in one transaction, or none.
     boltfs db mnt/
     grep -L name mnt/members/*
     rm mnt/members/920c1b791dddb17e
-    boltfs umount mnt";
+    boltfs umount mnt
+
+(What grep has named is removed: another file in each cluster.)";
 
 const USAGES: &str = "\
 boltfs [OPTIONS] DB MOUNTPOINT
