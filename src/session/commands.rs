@@ -50,16 +50,16 @@ impl Commands {
     }
 
     fn discard(&self) -> Result<(), Error> {
-        let count = self.store.vfs().pending_count();
+        let count = self.store.staged();
         let forgotten = self.store.vfs().discard()?;
         if let Some(kernel) = self.kernel.get() {
             fuse::forget(kernel, &forgotten);
         }
         let discarded = match count {
-            Ok(1) => "discarded 1 change".to_owned(),
-            Ok(count) => format!("discarded {count} changes"),
+            Some(1) => "discarded 1 change".to_owned(),
+            Some(count) => format!("discarded {count} changes"),
             // What cannot be told can be dropped.
-            Err(_) => "discarded all changes".to_owned(),
+            None => "discarded all changes".to_owned(),
         };
         self.store.vfs().set_outcome(&discarded);
         Ok(())

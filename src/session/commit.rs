@@ -159,10 +159,10 @@ fn unchanged(store: &Store) -> String {
 
 fn discarded(store: &Store) -> Report {
     let what = match store.staged() {
-        Ok(0) => "nothing to discard".to_owned(),
-        Ok(1) => "discarded 1 change".to_owned(),
-        Ok(n) => format!("discarded {n} changes"),
-        Err(_) => "discarded all changes".to_owned(),
+        Some(0) => "nothing to discard".to_owned(),
+        Some(1) => "discarded 1 change".to_owned(),
+        Some(n) => format!("discarded {n} changes"),
+        None => "discarded all changes".to_owned(),
     };
     let message = format!("{what}, {}", unchanged(store));
     store.drop_edits();

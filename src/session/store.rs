@@ -19,7 +19,7 @@ use super::newfile;
 use super::options::Owner;
 use super::output::{self, Claim};
 use super::serve::MountRequest;
-use crate::bolt::{Committed, DbFile, Error, Snapshot, check, trailer};
+use crate::bolt::{Committed, DbFile, Snapshot, check, trailer};
 use crate::vfs::{self, Vfs};
 
 /// An open, locked database and the file system over it.
@@ -229,12 +229,9 @@ impl Store {
         self.vfs.seal();
     }
 
-    /// How many changes are staged.
-    ///
-    /// # Errors
-    /// Damage of the database where something is staged.
-    pub fn staged(&self) -> Result<u64, Error> {
-        self.vfs.pending_count()
+    /// How many changes are staged, for a message; `None` where that is not known at once.
+    pub fn staged(&self) -> Option<u64> {
+        self.vfs.pending_count_at_hand()
     }
 
     /// The journal that holds the edits, if the next mount will find that they fit.

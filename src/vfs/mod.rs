@@ -333,6 +333,26 @@ impl Vfs {
         Ok(count)
     }
 
+    /// As [`pending_count`](Self::pending_count), for whoever can do without: `None` where too much had to be
+    /// read back from the journal for it, or it cannot be told.
+    pub fn pending_count_at_hand(&self) -> Option<u64> {
+        /// So many bytes are read in a moment.
+        const MOST: usize = 64 << 20;
+        let to_read: usize = {
+            let staged = self.staged.read();
+            let last = self.committed.read();
+            let was = |ino| last.staged().node(ino)?.content.as_ref();
+            let kept = staged.nodes().filter_map(|(ino, node)| {
+                let content = node.content.as_ref()?;
+                // What was committed and not written to since is not read.
+                let is_same = was(ino).is_some_and(|was| Arc::ptr_eq(was, content));
+                (content.held().is_none() && !is_same).then(|| content.len())
+            });
+            kept.sum()
+        };
+        (to_read <= MOST).then(|| self.pending_count().ok())?
+    }
+
     /// If nothing is pending, what was staged has cancelled itself out: the journal goes.
     ///
     /// # Returns

@@ -353,6 +353,21 @@ fn what_is_stored_stays_so_when_what_it_was_judged_by_is_lost_later() {
     assert_eq!(at(&fs.commit(), "b", "json"), Some(&compact("last")[..]));
 }
 
+/// Dropping edits waits for nothing to be read that is dropped.
+#[test]
+fn what_is_pending_is_counted_for_a_message_only_where_that_is_quick() {
+    let mut fs = fs();
+    fs.save("b/short", vec![b'x'; 1 << 20]).unwrap();
+    assert_eq!(fs.vfs.pending_count_at_hand(), Some(1));
+    fs.save("b/long", vec![b'x'; 64 << 20]).unwrap();
+    assert_eq!(fs.vfs.pending_count_at_hand(), None);
+    assert_eq!(fs.vfs.pending_count().unwrap(), 2);
+    fs.commit();
+    assert_eq!(fs.vfs.pending_count_at_hand(), Some(0));
+    fs.vfs.discard().unwrap();
+    assert_eq!(fs.vfs.pending_count_at_hand(), Some(0));
+}
+
 /// A journal that was removed is there for as long as somebody reads it.
 #[test]
 fn what_was_committed_is_read_from_the_journal_that_is_gone() {
