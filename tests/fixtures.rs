@@ -579,8 +579,8 @@ fn random_damage_never_panics() {
 /// The member of the sample that README.md says the story removes.
 #[test]
 fn the_sample_has_the_member_that_the_readme_names() {
-    let (_dir, file) = Fixture::named("etcd-sample.db").copy();
-    let tree = read::read_all(&file);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tree = read::read_all(&project.join("tests/fixtures/etcd-sample.db"));
     let members = tree.bucket(&[b"members".to_vec()]).unwrap();
     let nameless = members.nodes.iter().filter(|(_, node)| match node {
         Node::Value(value) => !String::from_utf8_lossy(value).contains("name"),
@@ -590,8 +590,7 @@ fn the_sample_has_the_member_that_the_readme_names() {
     let [dead] = nameless[..] else {
         panic!("{nameless:?}")
     };
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(readme).unwrap();
+    let readme = fs::read_to_string(project.join("README.md")).unwrap();
     let named = format!(
         "`tests/fixtures/etcd-sample.db`, it is\n`members/{}`",
         String::from_utf8_lossy(dead)
