@@ -203,7 +203,11 @@ fn a_database_that_etcd_uses_is_refused_and_one_in_its_directory_is_warned_of() 
 
     let before = fs::read(&database).unwrap();
     let mount = Mount::new(&database, &[]);
-    for words in ["etcd data directory", "copy", "etcdctl snapshot restore"] {
+    for words in [
+        "etcd data directory",
+        "copy",
+        "etcdutl (before etcd 3.5: etcdctl) snapshot restore",
+    ] {
         assert!(
             mount.said.contains(words),
             "{words:?} is not said: {}",

@@ -151,8 +151,8 @@ pub fn warn_if_in_data_directory(path: &Path) {
     {
         log::warn!(
             "{} lies in an etcd data directory, whose log (wal) still knows what you change: etcd \
-             may panic or find no leader afterwards. Edit a copy, and restore that: etcdctl \
-             snapshot restore COPY --skip-hash-check --data-dir NEW",
+             may panic or find no leader afterwards. Edit a copy, and restore that: etcdutl \
+             (before etcd 3.5: etcdctl) snapshot restore COPY --skip-hash-check --data-dir NEW",
             path.display()
         );
     }

@@ -216,8 +216,8 @@ pub(super) fn extent(snapshot: &Snapshot, findings: &mut Findings) {
         } else {
             let text = "ends in 32 bytes as an etcd snapshot does, and they are not the SHA-256 \
                         of what is before them: it was changed after it was taken, or values in it \
-                        are damaged. `etcdctl snapshot restore` refuses it without \
-                        --skip-hash-check";
+                        are damaged. `etcdutl snapshot restore` (before etcd 3.5 `etcdctl`) \
+                        refuses it without --skip-hash-check";
             add(Kind::SnapshotHash, text.into());
         }
         return;
