@@ -126,6 +126,27 @@ fn a_long_name_that_is_cut_elsewhere_is_not_found() {
     refused!(fs.create(&format!("b/{}", &shown[1..])), Error::NameTooLong);
 }
 
+/// The key is known by the bucket that held it; one with a name of up to 255 bytes can be made anywhere.
+#[test]
+fn a_long_name_does_not_come_back_in_a_new_bucket() {
+    let (long, binary, most) = ([b'x'; 300], [0xff; 127], [0xff; 126]);
+    let fs = Fs::new(&with(&[&long, &binary, &most]));
+    let names = fs.ls("b");
+    let longest = names.iter().map(String::len).max();
+    assert_eq!(longest, Some(255));
+    fs.rm_r("b").unwrap();
+    fs.mkdir("b").unwrap();
+    let mut made = Vec::new();
+    for name in &names {
+        match fs.save(&format!("b/{name}"), "again") {
+            Ok(_) => made.push(name.as_str()),
+            Err(Error::NameTooLong) => {}
+            Err(e) => panic!("{name}: {e}"),
+        }
+    }
+    assert_eq!(made, [format!("0x{}", "ff".repeat(126))]);
+}
+
 #[test]
 fn the_name_of_the_control_directory_is_taken_in_the_root_alone() {
     let mut fs = Fs::new(&with(&[b"k"]));
