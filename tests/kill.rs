@@ -484,7 +484,9 @@ fn a_folder_that_cannot_be_written_is_a_warning() {
         dir.join("mnt").display(),
         common::mount::BOLTFS,
     );
-    let output = run(Command::new("unshare").args(["-m", "bash", "-c", &script])).expect_success();
+    let output =
+        run(Command::new("unshare").args(["-m", "--propagation", "slave", "bash", "-c", &script]))
+            .expect_success();
     assert!(output.stderr.contains("no journal can be kept"), "{output}");
     assert!(output.stderr.contains("1 key added"), "{output}");
 }

@@ -41,7 +41,7 @@ fn sh(case: &Case, sbin: Sbin, lines: &str) -> Output {
         ";
     let helpers = if sbin == Sbin::Helpers { helpers } else { "" };
     let script = common::process::script(&format!("{prelude}{helpers}{lines}"));
-    let mut words = vec!["unshare", "-m", "--propagation", "private", "env"];
+    let mut words = vec!["unshare", "-m", "--propagation", "slave", "env"];
     let boltfs = format!("boltfs={BOLTFS}");
     words.extend([&boltfs, "bash", "-euo", "pipefail", "-c", &script]);
     if !is_root() {

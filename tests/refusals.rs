@@ -280,7 +280,7 @@ fn a_mount_is_named_by_whatever_name_its_database_is_given() {
     case.sh("boltfs --wait 60 db other; boltfs umount other")
         .expect_success();
     // In another mount namespace.
-    case.sh("$as_root unshare -m --propagation private env PATH=\"$PATH\" boltfs db mnt")
+    case.sh("$as_root unshare -m --propagation slave env PATH=\"$PATH\" boltfs db mnt")
         .expect_success();
     assert!(case.line().is_none());
     let server = case.server();

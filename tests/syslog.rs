@@ -27,7 +27,7 @@ fn sh(case: &Case, lines: &str) -> Output {
         ";
     let script = common::process::script(&format!("{prelude}{lines}"));
     let boltfs = format!("boltfs={BOLTFS}");
-    let mut words = vec!["unshare", "-m", "--propagation", "private", "env"];
+    let mut words = vec!["unshare", "-m", "--propagation", "slave", "env"];
     words.extend([&boltfs, "bash", "-euo", "pipefail", "-c", &script]);
     if !is_root() {
         words.splice(0..0, ["sudo", "-n"]);
