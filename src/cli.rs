@@ -30,13 +30,12 @@ pub const FAILURE_WITH_COMMAND: u8 = 125;
 
 const STORY: &str = "\
 Mount, edit, unmount: all edits are committed in one transaction, or none.
+What grep has named is removed here, of an etcd that has lost its quorum:
 
     boltfs db mnt/
     grep -L name mnt/members/*
     rm mnt/members/920c1b791dddb17e
-    boltfs umount mnt
-
-(What grep has named is removed: another file in each cluster.)";
+    boltfs umount mnt";
 
 const USAGES: &str = "\
 boltfs [OPTIONS] DB MOUNTPOINT
@@ -45,8 +44,7 @@ boltfs [OPTIONS] DB MOUNTPOINT
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 done; 1 not mounted, not committed, or errors found; 2 wrong
-usage, or not checked. With COMMAND its own; 125 if boltfs failed, 126 or 127 if
-it cannot run.";
+usage, or no check. With COMMAND its own; 125 boltfs failed, 126 or 127 not run.";
 
 #[derive(Debug, Parser)]
 #[command(

@@ -27,7 +27,10 @@ fn help_shows_the_story_on_one_screen() {
     boltfs umount mnt\n";
     assert!(help.contains(story), "{help}");
     // Whoever has another database must not look for this file.
-    assert!(help.contains("What grep has named is removed"), "{help}");
+    assert!(
+        help.contains("What grep has named is removed here"),
+        "{help}"
+    );
     assert!(help.contains("Exit status: "), "{help}");
     assert!(help.lines().count() <= 45, "{help}");
     assert!(
